@@ -1,0 +1,104 @@
+"""Documents from files: .txt is one document, .jsonl one a line; either may be gzipped."""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from data_prep.durable import sha256_file
+from data_prep.errors import UserError
+from data_prep.schema import Source
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with the name that shards and reports know it by."""
+
+    doc_id: str
+    text: str
+
+    @property
+    def paragraphs(self) -> list[str]:
+        """The paragraphs (separated by blank lines), white space folded, hard line breaks mended."""
+        blocks: list[list[str]] = [[]]
+        for line in self.text.splitlines():
+            words = line.split()
+            if words:
+                blocks[-1].extend(words)
+            elif blocks[-1]:
+                blocks.append([])
+        return [" ".join(block) for block in blocks if block]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Input files, read anew at every pass so that no pass holds the whole text."""
+
+    paths: tuple[Path, ...]
+    text_field: str = "text"
+    id_field: str = "id"
+
+    def __post_init__(self) -> None:
+        for path in self.paths:
+            if path.is_dir():
+                raise UserError(f"{path}: is a folder; name its files, for example {path}/*.txt")
+            if not path.is_file():
+                raise UserError(f"{path}: no such file")
+            if _kind(path) not in (".txt", ".jsonl"):
+                raise UserError(f"{path}: unknown kind of file; give .txt or .jsonl, plain or .gz")
+
+    def __iter__(self) -> Iterator[Document]:
+        for path in self.paths:
+            yield from self._documents(path)
+
+    def sources(self) -> list[Source]:
+        """The input files with sizes and hashes."""
+        return [Source(path=str(p), bytes=p.stat().st_size, sha256=sha256_file(p)) for p in self.paths]
+
+    def _documents(self, path: Path) -> Iterator[Document]:
+        with path.open("rb") as raw:
+            stream: BinaryIO = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw  # type: ignore[assignment]
+            try:
+                if _kind(path) == ".txt":
+                    yield Document(path.name, _decode(stream.read(), str(path)))
+                else:
+                    yield from self._json_lines(path, stream)
+            except (gzip.BadGzipFile, EOFError) as error:
+                raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
+
+    def _json_lines(self, path: Path, lines: Iterable[bytes]) -> Iterator[Document]:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}, line {number}"
+            content = _decode(line, where).strip()
+            if not content:
+                continue
+            try:
+                record = json.loads(content)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{where}: not JSON ({error.msg}); each line must be one JSON object") from error
+            if not isinstance(record, dict):
+                raise UserError(f"{where}: a JSON {type(record).__name__}; each line must be one JSON object")
+            text = record.get(self.text_field)
+            if not isinstance(text, str):
+                raise UserError(
+                    f'{where}: no text in field "{self.text_field}"; name the field with --text-field '
+                    f"(this line has: {', '.join(map(str, record)) or 'none'})"
+                )
+            text = text.encode(errors="replace").decode()  # JSON can hold lone surrogates, UTF-8 cannot
+            yield Document(str(record.get(self.id_field, f"{path.name}:{number}")), text)
+
+
+def _kind(path: Path) -> str:
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def _decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where}: not UTF-8 (byte {error.start}: 0x{content[error.start]:02x}); "
+            "convert it, for example with iconv -f latin1 -t utf-8"
+        ) from error

@@ -1,0 +1,69 @@
+"""Files and folders that appear under their final name only when they are complete."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_prep.errors import UserError
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(folder: Path) -> str:
+    """Hex SHA-256 over the relative names and the contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + sha256_file(path).encode())
+    return digest.hexdigest()
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file, or the list of names in a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: str | bytes) -> None:
+    """Write a small file so that readers see the old content or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    fsync_path(partial)
+    partial.replace(path)
+    fsync_path(path.parent)
+
+
+def refuse_occupied(folder: Path, flag: str) -> None:
+    """Raise UserError where an output folder already holds something, or is a file."""
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; {flag} names a folder that does not exist yet")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: already holds files; give {flag} another folder, or remove this one")
+
+
+@contextmanager
+def complete_folder(folder: Path, flag: str) -> Iterator[Path]:
+    """Yield a hidden sibling of `folder` to write into; it takes the name `folder` when the block succeeds.
+
+    On any failure the sibling is removed and `folder` stays as it was.
+    """
+    refuse_occupied(folder, flag)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in partial.rglob("*"):
+            fsync_path(path)
+        partial.replace(folder)
+        fsync_path(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

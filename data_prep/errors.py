@@ -1,0 +1,53 @@
+"""How both programs meet a user's mistake: one line that says what, where and what to do; exit code 2."""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+
+from typer.exceptions import Exit, TyperException
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The message is one line: what is wrong, where, what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "x"?` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error folded onto one line."""
+    if isinstance(error, TyperException):
+        return " ".join(error.format_message().split()) + " (see --help)"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def run_program(name: str, program: Callable[..., object]) -> None:
+    """Run a Typer program to its exit code: 0, 1 for a failed check, 2 for a user's mistake, 130 for Ctrl-C.
+
+    `--debug`, anywhere on the command line, shows the traceback of a mistake. Under a launcher the line
+    is printed once per node, by local rank 0.
+    """
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = program(arguments, standalone_mode=False, prog_name=name)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Exit as stop:
+        sys.exit(stop.exit_code)
+    except (UserError, TyperException, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        sys.exit(130)

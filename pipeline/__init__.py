@@ -1,0 +1,1 @@
+"""Task-robust pre-training on DeepSpeed ZeRO: data order, models, objectives, engine, evaluation."""

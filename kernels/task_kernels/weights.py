@@ -1,0 +1,25 @@
+"""The task weights of softmax-weighted gradient descent: the only place where they are computed."""
+
+import torch
+from torch import Tensor
+
+
+def softmax_weights(losses: Tensor, alpha: float, valid: Tensor) -> Tensor:
+    """w_t = exp(α L_t) / Σ_s exp(α L_s) over the valid tasks (arXiv 2306.12070, equation 7).
+
+    The weights are detached: Σ w_t ∇L_t is the gradient of (1/α) log mean_t exp(α L_t) only if they are
+    constants.
+
+    Args:
+        losses: [T] task losses; what stands at invalid tasks is not read, not even a NaN.
+        alpha: α ≥ 0; 0 weighs all valid tasks alike.
+        valid: [T] bool.
+
+    Returns:
+        [T] weights that sum to 1, 0 at invalid tasks; all 0 where no task is valid.
+    """
+    scores = torch.where(valid, alpha * losses.detach(), -torch.inf)
+    peak = scores.max()
+    shifted = torch.where(valid, scores - peak, -torch.inf)
+    weights = shifted.exp()
+    return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)

@@ -1,0 +1,275 @@
+"""The run file: every key, its type, default and meaning."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data_prep.errors import UserError, nearest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where sequences come from, and how many of each task a step takes."""
+
+    path: Path = Field(description="Folder of shards that data_prep wrote.")
+    quota: Literal["uniform", "proportional"] | dict[str, Annotated[int, Field(ge=0)]] = Field(
+        "uniform",
+        description="Sequences per task in a global batch: alike for all (uniform), by the words to mask in the "
+        "corpus (proportional), or a map from task to number that sums to batch.global_size.",
+    )
+
+
+class MaskingConfig(_Section):
+    """How training sequences are masked. Evaluation never depends on it."""
+
+    policy: Literal["group", "random"] = Field(
+        "group",
+        description="group masks only words of the sequence's task group; random masks any word, and its loss "
+        "goes to its own task.",
+    )
+    rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="Part of a sequence's tokens to mask, by whole words, at most half of the eligible ones."
+    )
+    corruption: tuple[Share, Share, Share] = Field(
+        (0.8, 0.1, 0.1), description="Parts of the masked pieces that become [MASK], a random piece, or stay."
+    )
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "MaskingConfig":
+        if abs(sum(self.corruption) - 1) > 1e-6:
+            raise ValueError(f"corruption must sum to 1, not {sum(self.corruption):g}")
+        return self
+
+
+class ModelConfig(_Section):
+    """The encoder. Dimensions that are not given come from `size`."""
+
+    backbone: Literal["bert"] = Field("bert", description="Architecture.")
+    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = Field(
+        "base", description="Named dimensions of BERT (tiny: 2 layers of 128, large: 24 of 1,024)."
+    )
+    num_layers: Annotated[int, Field(gt=0)] | None = Field(None, description="Transformer layers.")
+    hidden_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Width.")
+    num_heads: Annotated[int, Field(gt=0)] | None = Field(None, description="Attention heads.")
+    intermediate_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Feed-forward width.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Dropout of activations and attention.")
+    vocab_size: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Rows of the embedding; the size of the shards' tokenizer if not given."
+    )
+
+
+class ObjectiveConfig(_Section):
+    """The rule that turns task losses into coefficients."""
+
+    name: Literal["average", "minimax"] = Field(
+        "minimax", description="average: all tasks alike; minimax: softmax(α L), detached (equation 7)."
+    )
+    alpha: Annotated[float, Field(ge=0)] = Field(1.0, description="α of minimax.")
+    estimator: Literal["batch", "ema", "two_pass"] = Field(
+        "two_pass",
+        description="Losses that the weights are made from when a step has several micro-batches per rank. "
+        "two_pass: those of the whole step, exact, with an extra forward pass; batch: of the current "
+        "micro-batches; ema: a moving average of pooled sums and counts up to the last step.",
+    )
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Decay per step of estimator ema.")
+    nsp: Literal["auxiliary", "task", "off"] = Field(
+        "auxiliary",
+        description="Next-sentence prediction: a loss of fixed weight beside the objective, one more task of "
+        "the objective, or none.",
+    )
+    nsp_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of nsp as an auxiliary loss.")
+
+
+class BatchConfig(_Section):
+    """Sizes that fix the result. They do not depend on the number of ranks."""
+
+    global_size: Annotated[int, Field(gt=0)] = Field(256, description="Sequences per step, over all ranks.")
+    micro_size: Annotated[int, Field(gt=0)] = Field(
+        32, description="Sequences per forward pass; must divide batch.global_size."
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> "BatchConfig":
+        if self.global_size % self.micro_size:
+            raise ValueError(f"micro_size {self.micro_size} does not divide global_size {self.global_size}")
+        return self
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches per step, over all ranks."""
+        return self.global_size // self.micro_size
+
+
+class OptimizerConfig(_Section):
+    """The update rule."""
+
+    name: Literal["adamw", "sgd"] = Field("adamw", description="torch.optim.AdamW or torch.optim.SGD.")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-4, description="Peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="Decay of matrices; biases and norms have none."
+    )
+    betas: tuple[Share, Share] = Field((0.9, 0.98), description="Moment decays of AdamW.")
+    eps: Annotated[float, Field(gt=0)] = Field(1e-6, description="Denominator floor of AdamW.")
+    grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 is off.")
+
+
+class ScheduleConfig(_Section):
+    """The learning rate over the steps."""
+
+    name: Literal["constant", "linear", "cosine"] = Field("linear", description="Shape after the warm-up.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps from 0 to the peak.")
+
+
+class ValidateConfig(_Section):
+    """Held-out evaluation while training, on the validation split."""
+
+    every: Annotated[int, Field(ge=0)] = Field(1_000, description="Steps between validations; 0 is never.")
+
+
+class CheckpointConfig(_Section):
+    """What is kept, and where a run goes on. The last step is always saved."""
+
+    every: Annotated[int, Field(ge=0)] = Field(1_000, description="Steps between checkpoints; 0 is only the last.")
+    keep_last: Annotated[int, Field(gt=0)] = Field(2, description="Complete checkpoints to keep.")
+    resume: str = Field(
+        "auto", description="auto: the run's newest complete checkpoint, if any; never; or a checkpoint's path."
+    )
+
+
+class LogConfig(_Section):
+    """How often a line is written to metrics.jsonl, TensorBoard and the screen."""
+
+    every: Annotated[int, Field(gt=0)] = Field(10, description="Steps between lines.")
+
+
+class RunConfig(_Section):
+    """A run file."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Folder of the run below out_dir.")
+    out_dir: Path = Field(Path("runs"), description="Folder of all runs.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Decides initialisation, data order, masks, dropout.")
+    steps: Annotated[int, Field(gt=0)] = Field(description="Optimizer steps.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Type of the working weights.")
+    deepspeed: Path | None = Field(
+        None, description="DeepSpeed JSON (ZeRO, offload, communication); ZeRO stage 1 if not given."
+    )
+    data: DataConfig
+    masking: MaskingConfig = MaskingConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    batch: BatchConfig = BatchConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    validation: ValidateConfig = Field(ValidateConfig(), alias="validate")
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _quota_fills_the_batch(self) -> "RunConfig":
+        if isinstance(self.data.quota, dict) and sum(self.data.quota.values()) != self.batch.global_size:
+            total = sum(self.data.quota.values())
+            raise ValueError(f"data.quota sums to {total}, batch.global_size is {self.batch.global_size}")
+        return self
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run."""
+        return self.out_dir / self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved configuration as plain values, as in a run file."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as a run file."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def load_config(path: Path, overrides: list[str]) -> RunConfig:
+    """Read a run file and apply `key=value` overrides.
+
+    Raises:
+        UserError: a missing or malformed file, an unknown key (with the nearest known one), a bad value.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such run file")
+    try:
+        from_file = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f'command line: "{override}" is not of the form key=value')
+    try:
+        from_command = OmegaConf.from_dotlist(overrides)
+        merged = OmegaConf.to_container(OmegaConf.merge(from_file, from_command), resolve=True)
+        given = OmegaConf.to_container(from_command)
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} with {' '.join(overrides) or 'no overrides'}: {error}") from error
+    if not isinstance(merged, dict) or not isinstance(given, dict):
+        raise UserError(f"{path}: a run file is a map from keys to values")
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(_explain(error, path, given)) from error
+
+
+def config_keys() -> dict[str, tuple[str, str]]:
+    """Every key of a run file with its default (empty where one must be given) and its meaning."""
+    keys: dict[str, tuple[str, str]] = {}
+
+    def walk(section: type[BaseModel], prefix: str) -> None:
+        for name, field in section.model_fields.items():
+            key = prefix + (field.alias or name)
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                walk(field.annotation, f"{key}.")
+            else:
+                default = field.get_default() if not field.is_required() else ""
+                default = list(default) if isinstance(default, tuple) else default
+                keys[key] = ("none" if default is None else str(default), field.description or "")
+
+    walk(RunConfig, "")
+    return keys
+
+
+def _explain(error: ValidationError, path: Path, from_command: dict[Any, Any]) -> str:
+    """The first mistake as one line: file or command line, key, what is wrong, the nearest known key."""
+    errors = error.errors()
+    first = errors[0]
+    key = _key_of([str(part) for part in first["loc"]])
+    where = "command line" if _given(key, from_command) else str(path)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f'{where}: unknown key "{key}"{nearest(key, [*config_keys(), *RunConfig.model_fields])}{more}'
+    if first["type"] == "missing":
+        return f'{where}: "{key}" is missing: {config_keys().get(key, ("", "a section of keys"))[1]}{more}'
+    message = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
+    return f"{where}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{value}{more}"
+
+
+def _key_of(parts: list[str]) -> str:
+    """The dotted key of an error's place, without what pydantic adds for the branches of a union."""
+    known = config_keys()
+    for length in range(1, len(parts) + 1):
+        if ".".join(parts[:length]) in known:
+            return ".".join(parts[:length])
+    return ".".join(parts)
+
+
+def _given(key: str, values: dict[Any, Any]) -> bool:
+    node: Any = values
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return bool(key)

@@ -1,0 +1,92 @@
+"""What the engine asks of data. It knows neither text nor images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The losses that a model returns, in order: the tasks of the objective, and losses of fixed weight.
+
+    A task is a term without a fixed weight. A fixed weight of 0 makes a term that is only logged.
+    """
+
+    names: tuple[str, ...]
+    fixed_weights: tuple[float | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The terms that the objective weighs."""
+        return tuple(
+            name for name, weight in zip(self.names, self.fixed_weights, strict=True) if weight is None
+        )
+
+    @property
+    def is_task(self) -> Tensor:
+        """[M] bool."""
+        return torch.tensor([weight is None for weight in self.fixed_weights])
+
+    @property
+    def fixed(self) -> Tensor:
+        """[M] fixed weights, 0 at tasks."""
+        return torch.tensor([weight or 0.0 for weight in self.fixed_weights])
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Input of one forward pass. `counts` [M] int64 are known before it: labels per loss term."""
+
+    inputs: dict[str, Tensor]
+    counts: Tensor
+    num_samples: int
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class HeldOutBatch:
+    """Input of one evaluation pass; `clusters` [B] tells which samples stand or fall together (a document)."""
+
+    inputs: dict[str, Tensor]
+    clusters: Tensor
+
+
+class HeldOut(Protocol):
+    """A held-out split with fixed masks: every task on every sample."""
+
+    num_clusters: int
+
+    @property
+    def mask_hash(self) -> str:
+        """Hash of what is masked, equal for all checkpoints that are compared."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches that `batches` yields in all."""
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> Iterator[HeldOutBatch]:
+        """This rank's batches; every rank gets equally many, the last perhaps without labels."""
+
+
+class TrainData(Protocol):
+    """Training data: step k, micro-batch m is a pure function of (seed, k, m)."""
+
+    terms: LossTerms
+
+    def micro_batch(self, step: int, index: int) -> MicroBatch:
+        """Micro-batch `index` of step `step`, both counted from 0."""
+
+    def empty_micro_batch(self) -> MicroBatch:
+        """A batch without a label, for a rank that has none in the last round."""
+
+    def held_out(self, split: str) -> HeldOut:
+        """A held-out split."""
+
+    def companion_files(self) -> dict[str, bytes]:
+        """Files that a checkpoint needs beside the weights to be used elsewhere."""

@@ -1,0 +1,175 @@
+"""Checkpoints: a folder per saved step that exists only when complete.
+
+    step-NNNNNNNN/model.safetensors   fp32 parameters under the network's own names
+    step-NNNNNNNN/state/              DeepSpeed's state, to go on with the same ranks and ZeRO stage
+    step-NNNNNNNN/manifest.json       step, configuration, coefficient rule, and the hash of every file
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from data_prep.durable import fsync_path, sha256_file
+from data_prep.errors import UserError
+from pipeline.engine.launch import Place
+
+MODEL = "model.safetensors"
+STATE = "state"
+MANIFEST = "manifest.json"
+
+
+class CheckpointManifest(BaseModel):
+    """What a checkpoint holds. `files` maps relative paths to SHA-256."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int
+    tokens: int
+    config: dict[str, Any]
+    model: dict[str, Any]
+    """What the model was built from beside the configuration, for building it again without the data."""
+    rule: dict[str, Any]
+    world_size: int
+    zero_stage: int
+    files: dict[str, str]
+
+
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return run_dir / "checkpoints" / f"step-{step:08d}"
+
+
+def complete_checkpoints(run_dir: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted((run_dir / "checkpoints").glob("step-????????"))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint from its own path, or the newest of a run's folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    found = complete_checkpoints(path)
+    if not found:
+        raise UserError(f"{path}: neither a checkpoint (step-NNNNNNNN) nor a run that has one")
+    return found[-1]
+
+
+def read_manifest(checkpoint: Path) -> CheckpointManifest:
+    """Read a checkpoint's manifest; raises UserError where it is malformed."""
+    path = checkpoint / MANIFEST
+    try:
+        return CheckpointManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def check_files(checkpoint: Path, manifest: CheckpointManifest, names: list[str] | None = None) -> None:
+    """Compare files with their hashes (all of them if `names` is None); raises UserError for the first that differs."""
+    for name in manifest.files if names is None else names:
+        path = checkpoint / name
+        if not path.is_file() or sha256_file(path) != manifest.files.get(name):
+            raise UserError(f"{path}: missing or altered since it was saved; use another checkpoint")
+
+
+def save_checkpoint(
+    engine: Any,
+    network: nn.Module,
+    run_dir: Path,
+    manifest: CheckpointManifest,
+    companions: dict[str, bytes],
+    keep_last: int,
+    place: Place,
+) -> Path:
+    """Write a checkpoint with all ranks; it takes its final name when every rank's files are on disk."""
+    final = checkpoint_folder(run_dir, manifest.step)
+    partial = final.with_name(f".{final.name}.partial")
+    if place.rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    dist.barrier()
+    # DeepSpeed's `latest` file is written before the other ranks' shards, so it is not used.
+    engine.save_checkpoint(str(partial), tag=STATE, save_latest=False)
+    parameters = {
+        name: tensor.cpu().contiguous()
+        for name, tensor in full_parameters(engine, network)
+        if place.rank == 0
+    }
+    dist.barrier()
+    if place.rank == 0:
+        save_file(parameters, partial / MODEL, metadata={"format": "pt"})
+        for name, content in companions.items():
+            (partial / name).write_bytes(content)
+        (partial / "zero_to_fp32.py").unlink(missing_ok=True)  # DeepSpeed's, for its own layout
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        hashes = {path.relative_to(partial).as_posix(): sha256_file(path) for path in files}
+        content = manifest.model_copy(update={"files": hashes}).model_dump(mode="json")
+        (partial / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+        for path in partial.rglob("*"):
+            fsync_path(path)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+        fsync_path(final.parent)
+        for old in complete_checkpoints(run_dir)[:-keep_last]:
+            shutil.rmtree(old)
+    dist.barrier()
+    return final
+
+
+def load_state(engine: Any, checkpoint: Path, manifest: CheckpointManifest, place: Place) -> None:
+    """Restore DeepSpeed's state. It is a pickle, so only files whose hashes match are opened.
+
+    Raises:
+        UserError: another number of ranks or ZeRO stage than the checkpoint's, or altered files.
+    """
+    stage = engine.zero_optimization_stage()
+    if (manifest.world_size, manifest.zero_stage) != (place.world_size, stage):
+        raise UserError(
+            f"{checkpoint}: saved by {manifest.world_size} ranks at ZeRO stage {manifest.zero_stage}, but this "
+            f"run has {place.world_size} at stage {stage}; go on with those, or under another name"
+        )
+    check_files(checkpoint, manifest)
+    engine.load_checkpoint(str(checkpoint), tag=STATE)
+
+
+def full_parameters(engine: Any, network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter in full and in fp32, whatever the ZeRO stage; all ranks must iterate together."""
+    from deepspeed import zero
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    stage = engine.zero_optimization_stage()
+    for name, parameter in network.named_parameters():
+        if stage == 0 or (stage < 3 and not parameter.requires_grad):
+            yield name, parameter.detach().float()
+        elif parameter.requires_grad:
+            yield name, safe_get_full_fp32_param(parameter)
+        else:
+            with zero.GatheredParameters([parameter]):
+                yield name, parameter.detach().float().clone()
+
+
+def load_parameters(checkpoint: Path, manifest: CheckpointManifest, network: nn.Module) -> None:
+    """Load the safetensors of a checkpoint into a network; raises UserError where they do not fit."""
+    from safetensors.torch import load_file
+
+    check_files(checkpoint, manifest, [MODEL])
+    parameters = load_file(checkpoint / MODEL)
+    expected = dict(network.named_parameters())
+    differing = sorted(parameters.keys() ^ expected.keys())
+    if differing:
+        raise UserError(f"{checkpoint / MODEL}: parameter {differing[0]} is not in both the file and the model")
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(parameters[name])

@@ -1,0 +1,99 @@
+"""From global loss sums to coefficients: which losses the weights are made from, and what absence means."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.data.interface import LossTerms
+from pipeline.objectives import Objective, TaskStats
+
+Estimator = Literal["batch", "ema", "two_pass"]
+
+
+class CoefficientRule:
+    """Turns global sums and counts [M] into one coefficient per loss term [M].
+
+    A task never seen is left out of the weights. One absent now keeps its last known loss for the weights,
+    gets no gradient, and the coefficients of the present ones are scaled up to the same total.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        terms: LossTerms,
+        estimator: Estimator,
+        ema_decay: float,
+        device: torch.device,
+    ) -> None:
+        self._objective = objective
+        self.estimator = estimator
+        self._decay = ema_decay
+        self._is_task = terms.is_task.to(device)
+        self._fixed = terms.fixed.to(device, torch.float64)
+        num_tasks = len(terms.tasks)
+        self._last = torch.zeros(num_tasks, dtype=torch.float64, device=device)
+        self._seen = torch.zeros(num_tasks, dtype=torch.bool, device=device)
+        self._ema_sums = torch.zeros_like(self._last)
+        self._ema_counts = torch.zeros_like(self._last)
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether the weights read the losses of the step that they weigh."""
+        return "losses" in self._objective.needs and self.estimator != "ema"
+
+    def coefficients(self, sums: Tensor | None, counts: Tensor) -> Tensor:
+        """[M] coefficients, from the global sums and counts [M] that the estimator calls for.
+
+        `sums` is None where `needs_losses` is false; `counts` then only tells what is present.
+        """
+        present = counts[self._is_task] > 0
+        losses, valid = self._last, self._seen
+        if sums is not None:
+            now = sums[self._is_task] / counts[self._is_task].clamp(min=1)
+            losses, valid = torch.where(present, now, losses), valid | present
+        elif self.estimator == "ema":
+            losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
+        if "losses" not in self._objective.needs:
+            valid = valid | present
+        weights = self._objective.coefficients(TaskStats(losses, valid, present))
+        result = self._fixed * (counts > 0)
+        result[self._is_task] = _renormalise(weights, present)
+        return result
+
+    def after_step(self, sums: Tensor, counts: Tensor) -> None:
+        """Remember the global sums and counts [M] of a finished step."""
+        sums, counts = sums[self._is_task], counts[self._is_task]
+        present = counts > 0
+        self._last = torch.where(present, sums / counts.clamp(min=1), self._last)
+        self._seen = self._seen | present
+        self._ema_sums = self._decay * self._ema_sums + (1 - self._decay) * sums
+        self._ema_counts = self._decay * self._ema_counts + (1 - self._decay) * counts
+        self._objective.after_step(self._last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold to go on, as plain values."""
+        return {
+            "last": self._last.tolist(),
+            "seen": self._seen.tolist(),
+            "ema_sums": self._ema_sums.tolist(),
+            "ema_counts": self._ema_counts.tolist(),
+            "objective": self._objective.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._last = self._last.new_tensor(state["last"])
+        self._seen = self._seen.new_tensor(state["seen"])
+        self._ema_sums = self._last.new_tensor(state["ema_sums"])
+        self._ema_counts = self._last.new_tensor(state["ema_counts"])
+        self._objective.load_state_dict(state["objective"])
+
+
+def _renormalise(weights: Tensor, present: Tensor) -> Tensor:
+    """Weights of the present tasks with the total of all; alike where all of it lay on absent ones."""
+    kept = torch.where(present, weights, 0.0)
+    total = weights.sum()
+    alike = present.to(weights.dtype) / present.sum().clamp(min=1)
+    scaled = kept * (total / kept.sum().clamp(min=torch.finfo(weights.dtype).tiny))
+    return torch.where(kept.sum() > 0, scaled, alike)

@@ -1,0 +1,96 @@
+"""Where this process stands among its ranks, under torchrun, deepspeed, srun, or alone."""
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+
+import torch
+
+from data_prep.errors import UserError
+from pipeline.engine import workarounds
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among the ranks, and the device it computes on."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+
+def join_ranks() -> Place:
+    """Join the process group that the launcher's environment describes; alone without a launcher."""
+    os.environ.update(launch_environment(dict(os.environ)))
+    workarounds.before_import()
+    import deepspeed
+
+    workarounds.after_import()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+        device = torch.device("cuda", local_rank)
+    else:
+        device = torch.device("cpu")
+    deepspeed.init_distributed(
+        dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
+    )
+    return Place(int(os.environ["RANK"]), local_rank, int(os.environ["WORLD_SIZE"]), device)
+
+
+def launch_environment(environment: dict[str, str]) -> dict[str, str]:
+    """RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for this process.
+
+    torchrun and deepspeed set them. A task of an srun step has SLURM's variables. Anything else runs alone,
+    also inside a batch script, where SLURM_PROCID is set but no step is running.
+
+    Raises:
+        UserError: some of them are set, but not all.
+    """
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if "RANK" in environment or "WORLD_SIZE" in environment:
+        missing = [name for name in names if name not in environment]
+        if missing:
+            raise UserError(
+                f"environment: {', '.join(missing)} not set; start with torchrun, deepspeed or srun, "
+                f"or set all of {', '.join(names)}"
+            )
+        return {name: environment[name] for name in names}
+    if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment:
+        return {
+            "RANK": environment["SLURM_PROCID"],
+            "LOCAL_RANK": environment["SLURM_LOCALID"],
+            "WORLD_SIZE": environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]),
+            "MASTER_ADDR": environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"]),
+            "MASTER_PORT": environment.get("MASTER_PORT") or _port_of_job(int(environment["SLURM_JOB_ID"])),
+        }
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+
+
+def _first_host(nodes: str) -> str:
+    listing = subprocess.run(  # noqa: S603 - no shell; the list comes from SLURM
+        ["scontrol", "show", "hostnames", nodes],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listing.stdout.split()[0]
+
+
+def _port_of_job(job_id: int) -> str:
+    """The same port on all nodes of a job, and different ones for jobs that share a node."""
+    return str(20_000 + job_id % 20_000)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

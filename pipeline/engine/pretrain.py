@@ -1,0 +1,222 @@
+"""The training loop: steps, records, validation, checkpoints, and going on where a run stopped."""
+
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+from data_prep.durable import write_durably
+from data_prep.errors import UserError
+from pipeline.config import RunConfig
+from pipeline.data.interface import TrainData
+from pipeline.engine import workarounds
+from pipeline.engine.checkpoint import (
+    CheckpointManifest,
+    checkpoint_folder,
+    load_state,
+    read_manifest,
+    save_checkpoint,
+)
+from pipeline.engine.ds_config import complete_ds_config, zero_stage
+from pipeline.engine.estimator import CoefficientRule
+from pipeline.engine.launch import Place
+from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
+from pipeline.engine.optimizer import build_optimizer, build_schedule
+from pipeline.engine.resume import CONFIG, find_start, on_rank_zero
+from pipeline.engine.step import StepResult, StepRunner
+from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
+from pipeline.models.interface import TaskModel
+from pipeline.objectives import build_objective
+
+
+def pretrain(
+    config: RunConfig,
+    ds_settings: dict[str, Any],
+    data: TrainData,
+    model: TaskModel,
+    model_recipe: dict[str, Any],
+    place: Place,
+) -> None:
+    """Train `model` on `data` to `config.steps` on all ranks, from the run's newest checkpoint if it has one.
+
+    Args:
+        config: the run file.
+        ds_settings: the checked DeepSpeed JSON.
+        data: training data.
+        model: the model, initialised alike on all ranks.
+        model_recipe: what `model` was built from beside the configuration; kept in checkpoints.
+        place: this process among the ranks.
+
+    Raises:
+        UserError: a refusal, before the first step.
+    """
+    reason = workarounds.refusal(zero_stage(ds_settings), config.precision, place.device)
+    if reason:
+        raise UserError(reason)
+    start = on_rank_zero(place, lambda: find_start(config))
+    first_step = read_manifest(start).step if start else 0
+    if first_step >= config.steps:
+        if place.rank == 0:
+            print(f"{config.run_dir}: already at step {first_step} of {config.steps}; nothing to do")
+        return
+    run = _Run(config, ds_settings, data, model, model_recipe, place)
+    if start:
+        run.restore(start)
+    elif place.rank == 0:
+        run.prepare_folder()
+    run.train()
+
+
+class _Run:
+    def __init__(
+        self,
+        config: RunConfig,
+        ds_settings: dict[str, Any],
+        data: TrainData,
+        model: TaskModel,
+        model_recipe: dict[str, Any],
+        place: Place,
+    ) -> None:
+        import deepspeed
+
+        self._config = config
+        self._data = data
+        self._model = model
+        self._model_recipe = model_recipe
+        self._place = place
+        self._ds_config = complete_ds_config(ds_settings, config, place.world_size)
+        self._engine, *_ = deepspeed.initialize(
+            model=model.to(place.device),
+            optimizer=build_optimizer(model, config.optimizer),
+            lr_scheduler=build_schedule(config.schedule, config.steps),
+            config=self._ds_config,
+        )
+        objective = config.objective
+        self._rule = CoefficientRule(
+            build_objective(objective), data.terms, objective.estimator, objective.ema_decay, place.device
+        )
+        self._runner = StepRunner(
+            self._engine, data, self._rule, config.batch.num_micro_batches, config.seed, place
+        )
+        self._step = 0
+        self._tokens = 0
+        self._held_out = data.held_out("validation") if config.validation.every else None
+
+    def prepare_folder(self) -> None:
+        """Begin at step 0: drop what a run without a checkpoint may have left."""
+        run_dir = self._config.run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, VALIDATION):
+            (run_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+
+    def restore(self, checkpoint: Any) -> None:
+        """Go on from a checkpoint."""
+        manifest = read_manifest(checkpoint)
+        load_state(self._engine, checkpoint, manifest, self._place)
+        self._rule.load_state_dict(manifest.rule)
+        self._step, self._tokens = manifest.step, manifest.tokens
+        if self._place.rank == 0:
+            print(f"{self._config.run_dir}: going on after step {self._step}", file=sys.stderr)
+
+    def train(self) -> None:
+        """All remaining steps."""
+        config = self._config
+        log = self._open_log()
+        since, steps_since, tokens_since = time.perf_counter(), 0, 0
+        while self._step < config.steps:
+            lr = self._engine.get_lr()[0]
+            result = self._runner.run(self._step)
+            self._step += 1
+            steps_since += 1
+            tokens_since += int(result.num_tokens)
+            self._tokens += int(result.num_tokens)
+            if log:
+                log.step_done()
+            if self._due(config.log.every) and log:
+                record = training_record(result, self._data.terms)
+                seconds = time.perf_counter() - since
+                log.record(self._with_progress(record, lr, seconds / steps_since, tokens_since / seconds))
+                since, steps_since, tokens_since = time.perf_counter(), 0, 0
+            pause = time.perf_counter()
+            if self._held_out and self._due(config.validation.every):
+                self._validate(log)
+            if self._due(config.checkpoint.every):
+                self._save()
+            since += time.perf_counter() - pause
+        if log:
+            log.close()
+            print(f"{config.run_dir}: done; {checkpoint_folder(config.run_dir, self._step)}", file=sys.stderr)
+
+    def _open_log(self) -> RunLog | None:
+        if self._place.rank != 0:
+            return None
+        run_dir = self._config.run_dir
+        write_durably(run_dir / CONFIG, self._config.to_yaml())
+        write_durably(run_dir / "ds_config.json", json.dumps(self._ds_config, indent=2) + "\n")
+        return RunLog(run_dir, self._data.terms, self._step, self._config.steps)
+
+    def _due(self, every: int) -> bool:
+        return self._step == self._config.steps or (every > 0 and self._step % every == 0)
+
+    def _with_progress(
+        self, record: dict[str, Any], lr: float, step_time_s: float, tokens_per_s: float
+    ) -> dict[str, Any]:
+        progress = {
+            "step": self._step,
+            "samples": self._step * self._config.batch.global_size,
+            "tokens": self._tokens,
+        }
+        return {**progress, **record, "lr": lr, "step_time_s": step_time_s, "tokens_per_s": tokens_per_s}
+
+    def _validate(self, log: RunLog | None) -> None:
+        assert self._held_out is not None
+        terms = self._data.terms
+        self._engine.eval()
+        totals = held_out_totals(
+            lambda inputs: self._engine(inputs, score=True),
+            self._held_out,
+            len(terms),
+            self._place.device,
+            self._place.rank,
+            self._place.world_size,
+        )
+        if log is None:
+            return
+        figures = task_figures(totals, terms.names)
+        tasks = {name: figures[name] for name in terms.tasks if name in figures}
+        worst = worst_task(tasks)
+        log.record_validation(
+            {
+                "step": self._step,
+                "average_loss": average_loss(tasks),
+                "worst_task": worst,
+                "worst_loss": tasks[worst].loss.value if worst else None,
+                "task_loss": {name: figure.loss.value for name, figure in figures.items()},
+                "task_accuracy": {name: figure.accuracy.value for name, figure in figures.items()},
+                "task_count": {name: figure.count for name, figure in figures.items()},
+                "mask_hash": self._held_out.mask_hash,
+            }
+        )
+
+    def _save(self) -> None:
+        manifest = CheckpointManifest(
+            step=self._step,
+            tokens=self._tokens,
+            config=self._config.to_dict(),
+            model=self._model_recipe,
+            rule=self._rule.state_dict(),
+            world_size=self._place.world_size,
+            zero_stage=self._engine.zero_optimization_stage(),
+            files={},
+        )
+        save_checkpoint(
+            self._engine,
+            self._model.network,
+            self._config.run_dir,
+            manifest,
+            self._data.companion_files(),
+            self._config.checkpoint.keep_last,
+            self._place,
+        )

@@ -1,0 +1,77 @@
+"""Where a run starts: at step 0, or at a checkpoint of the same configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from data_prep.durable import refuse_occupied
+from data_prep.errors import UserError
+from pipeline.config import RunConfig
+from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
+from pipeline.engine.launch import Place
+
+CONFIG = "config.yaml"
+MAY_DIFFER = ("steps", "out_dir", "deepspeed", "validate", "checkpoint", "log")
+"""Keys and sections that a run may change when it goes on: they do not change the steps already taken."""
+
+Result = TypeVar("Result")
+
+
+def on_rank_zero(place: Place, action: Callable[[], Result]) -> Result:
+    """Decide on rank 0 and tell all ranks, a refusal included: looking at files is no collective act."""
+    outcome: list[Any] = [None, None]
+    if place.rank == 0:
+        try:
+            outcome[0] = action()
+        except UserError as error:
+            outcome[1] = str(error)
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise UserError(outcome[1])
+    return outcome[0]
+
+
+def find_start(config: RunConfig) -> Path | None:
+    """The checkpoint that a run starts from, or None.
+
+    Raises:
+        UserError: the run's folder holds something else, or the checkpoint's configuration differs.
+    """
+    run_dir, resume = config.run_dir, config.checkpoint.resume
+    checkpoints = complete_checkpoints(run_dir)
+    if resume == "never":
+        refuse_occupied(run_dir, "name (or out_dir, or checkpoint.resume=auto)")
+        return None
+    if resume == "auto":
+        if not checkpoints:
+            if not (run_dir / CONFIG).is_file():
+                refuse_occupied(run_dir, "name or out_dir")
+            return None
+        start = checkpoints[-1]
+    else:
+        start = find_checkpoint(Path(resume))
+        if start.resolve().parent.parent != run_dir.resolve():
+            refuse_occupied(run_dir, "name or out_dir")
+    refuse_other_config(start, config)
+    return start
+
+
+def refuse_other_config(checkpoint: Path, config: RunConfig) -> None:
+    """Raise UserError where a key that shaped the checkpoint has another value now."""
+    then = _flat(read_manifest(checkpoint).config)
+    now = _flat(config.to_dict())
+    for key in sorted(then.keys() | now.keys()):
+        if key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
+            raise UserError(
+                f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; set it back, or "
+                "start another run with name=…"
+            )
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

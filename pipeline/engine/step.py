@@ -1,0 +1,147 @@
+"""One exact step: global counts first, global sums before the weights, one backward per micro-batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipeline.data.interface import MicroBatch, TrainData
+from pipeline.engine.estimator import CoefficientRule
+from pipeline.engine.launch import Place
+
+_DROPOUT_STREAM = 4
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Global figures of a step, on the device: sums [M], counts [M], coefficients [M] (means over rounds)."""
+
+    sums: Tensor
+    counts: Tensor
+    coefficients: Tensor
+    num_samples: Tensor
+    num_tokens: Tensor
+    grad_norm: Tensor | float
+
+
+class StepRunner:
+    """Runs step k on this rank's micro-batches.
+
+    Micro-batch m belongs to rank m mod W; a rank without one in the last round runs an empty one. With S_t
+    this rank's loss sums of a round, the rank back-propagates Σ_t c_t S_t · (W · rounds) / n_t: DeepSpeed
+    divides by the rounds and averages over the W ranks, which leaves Σ_t c_t ∇L_t with the global mean
+    L_t = Σ S_t / n_t over ranks and micro-batches.
+    """
+
+    def __init__(
+        self, engine: Any, data: TrainData, rule: CoefficientRule, num_micro_batches: int, seed: int, place: Place
+    ) -> None:
+        self._engine = engine
+        self._data = data
+        self._rule = rule
+        self._num_micro_batches = num_micro_batches
+        self._rounds = -(-num_micro_batches // place.world_size)
+        self._seed = seed
+        self._place = place
+        self._gradient_scale = place.world_size * self._rounds
+
+    def run(self, step: int) -> StepResult:
+        """Take step `step`, counted from 0."""
+        batches = self._micro_batches(step)
+        counts, num_samples, num_tokens = self._global_counts([batch for _, batch in batches])
+        denominators = counts.clamp(min=1)
+        self._engine.train()
+        coefficients = self._coefficients_before(step, batches, counts)
+        local = torch.zeros(len(counts), dtype=torch.float64, device=self._place.device)
+        used = torch.zeros_like(local)
+        grad_norm: Tensor | float = 0.0
+        for index, batch in batches:
+            sums = self._forward(step, index, batch)
+            weights = coefficients
+            if weights is None:
+                weights = self._rule.coefficients(
+                    self._all_reduce(sums.detach().double()), self._round_counts(batch, counts)
+                )
+            scale = (weights * self._gradient_scale / denominators).to(sums.dtype)
+            self._engine.backward((scale * sums).sum())
+            if self._engine.is_gradient_accumulation_boundary():
+                grad_norm = self._grad_norm_before_step()
+            self._engine.step()
+            local += sums.detach()
+            used += weights / self._rounds
+        total = self._all_reduce(local)
+        self._rule.after_step(total, counts)
+        norm = self._engine.get_global_grad_norm()
+        return StepResult(
+            sums=total,
+            counts=counts,
+            coefficients=used,
+            num_samples=num_samples,
+            num_tokens=num_tokens,
+            grad_norm=norm if norm is not None else grad_norm,
+        )
+
+    def _micro_batches(self, step: int) -> list[tuple[int, MicroBatch]]:
+        """This rank's (index, micro-batch) of each round, on the device."""
+        batches = []
+        for round_index in range(self._rounds):
+            index = round_index * self._place.world_size + self._place.rank
+            if index < self._num_micro_batches:
+                batch = self._data.micro_batch(step, index)
+            else:
+                batch = self._data.empty_micro_batch()
+            batches.append((index, self._to_device(batch)))
+        return batches
+
+    def _to_device(self, batch: MicroBatch) -> MicroBatch:
+        device = self._place.device
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
+        return MicroBatch(inputs, batch.counts.to(device), batch.num_samples, batch.num_tokens)
+
+    def _global_counts(self, batches: list[MicroBatch]) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels per term over the whole step, known before its first forward; samples and tokens."""
+        sizes = torch.tensor(
+            [sum(batch.num_samples for batch in batches), sum(batch.num_tokens for batch in batches)],
+            device=self._place.device,
+        )
+        local = torch.stack([batch.counts for batch in batches]).sum(dim=0)
+        total = self._all_reduce(torch.cat([local, sizes]))
+        return total[:-2], total[-2], total[-1]
+
+    def _coefficients_before(
+        self, step: int, batches: list[tuple[int, MicroBatch]], counts: Tensor
+    ) -> Tensor | None:
+        """The step's coefficients where they are known before its backward passes, else None."""
+        if not self._rule.needs_losses:
+            return self._rule.coefficients(None, counts)
+        if self._rule.estimator == "batch" or self._rounds == 1:
+            return None
+        with torch.no_grad():  # dropout is replayed: the second pass draws the same masks
+            local = sum(self._forward(step, index, batch).double() for index, batch in batches)
+        return self._rule.coefficients(self._all_reduce(local), counts)
+
+    def _forward(self, step: int, index: int, batch: MicroBatch) -> Tensor:
+        """Loss sums [M]; dropout is a pure function of (seed, step, micro-batch)."""
+        entropy = np.random.SeedSequence([self._seed, _DROPOUT_STREAM, step, index])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        sums, _ = self._engine(batch.inputs)
+        return sums
+
+    def _round_counts(self, batch: MicroBatch, counts: Tensor) -> Tensor:
+        """Labels per term in the current round, over all ranks."""
+        return counts if self._rounds == 1 else self._all_reduce(batch.counts.clone())
+
+    def _grad_norm_before_step(self) -> Tensor | float:
+        """The gradient norm at ZeRO stage 0 in fp32, where DeepSpeed does not keep one."""
+        if self._engine.zero_optimization_stage() > 0:
+            return 0.0
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _all_reduce(self, tensor: Tensor) -> Tensor:
+        if self._place.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor

@@ -1,0 +1,43 @@
+"""What DeepSpeed 0.19.8 needs to be told, each with its reason, so that it can go when DeepSpeed mends it."""
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+REQUIRED_SETTINGS: dict[str, Any] = {
+    # SGD under ZeRO is refused otherwise. The updates are those of torch, element by element.
+    "zero_allow_untested_optimizer": True,
+    # With an offloaded optimizer DeepSpeed otherwise insists on its own compiled CPUAdam.
+    "zero_force_ds_cpu_optimizer": False,
+}
+"""Settings of the DeepSpeed JSON that are not a user's choice."""
+
+
+def before_import() -> None:
+    """Name the accelerator, which DeepSpeed otherwise guesses with a warning where there is no GPU."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def after_import() -> None:
+    """Keep DeepSpeed from compiling at start, and from speaking where nothing is wrong."""
+    import deepspeed
+
+    # On CPU every start compiles this operator (a minute, and a compiler), and fails without one. The
+    # results with it are the same.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+def refusal(zero_stage: int, precision: str, device: torch.device) -> str | None:
+    """Why a combination that DeepSpeed starts with would give wrong results or fail later, or None."""
+    if precision == "bf16" and zero_stage == 0:
+        return (
+            "precision bf16 does not go with ZeRO stage 0, where DeepSpeed takes an additional optimizer step "
+            "at start; use stage 1 or higher"
+        )
+    if precision == "fp16" and device.type == "cpu":
+        return "precision fp16 needs a GPU; use bf16 or fp32"
+    return None

@@ -1,0 +1,39 @@
+"""What the engine and evaluation ask of a model."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Scores:
+    """R predictions: `terms` [R] names the loss term, `samples` [R] the row of the batch, `losses` [R] nats
+    in fp32, `correct` [R] bool.
+    """
+
+    terms: Tensor
+    samples: Tensor
+    losses: Tensor
+    correct: Tensor
+
+
+class TaskModel(nn.Module, ABC):
+    """A model whose heads each contribute the losses of their tasks.
+
+    `network` is the module whose parameters, under its own names, are what a checkpoint holds.
+    """
+
+    network: nn.Module
+
+    def forward(self, inputs: dict[str, Tensor], *, score: bool = False) -> tuple[Tensor, Tensor] | Scores:
+        """`task_losses` or `scores`, so that DeepSpeed's hooks run around either."""
+        return self.scores(inputs) if score else self.task_losses(inputs)
+
+    @abstractmethod
+    def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss sums [M] fp32 (differentiable) and counts [M] int64 of the loss terms."""
+
+    @abstractmethod
+    def scores(self, inputs: dict[str, Tensor]) -> Scores:
+        """Loss and correctness of every single prediction."""

@@ -52,6 +52,66 @@ def pretrain(
     run_pretraining(run_config, ds_settings, data, model, recipe_dict(recipe), place)
 
 
+@app.command(epilog="Example: pipeline evaluate runs/average runs/minimax --data shards --out comparison.json")
+def evaluate(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints, or runs, whose newest checkpoint is taken.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder of shards that data_prep wrote.")],
+    split: Annotated[str, typer.Option(help="Held-out split: test or validation.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
+) -> None:
+    """Held-out loss and accuracy per task, on the same masked words for every checkpoint."""
+    import json
+
+    from rich.console import Console
+
+    from data_prep.durable import write_durably
+    from data_prep.errors import UserError
+    from pipeline.compare import compare_checkpoints
+
+    if split not in ("test", "validation"):
+        raise UserError(f"--split {split}: give test or validation")
+    if out and out.is_dir():
+        raise UserError(f"{out}: is a folder; --out names a JSON file")
+    comparison = compare_checkpoints(checkpoints, data, split)
+    console = Console()
+    console.print(comparison.to_table())
+    for remark in comparison.remarks():
+        console.print(remark, highlight=False)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(out, json.dumps(comparison.to_dict(), indent=2) + "\n")
+
+
+@app.command(epilog="Example: pipeline export runs/minimax exported/minimax")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or run, whose newest checkpoint is taken.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything yet.")],
+) -> None:
+    """Write a folder that transformers loads: BertForPreTraining, AutoTokenizer, fill-mask."""
+    from pipeline.engine.checkpoint import find_checkpoint
+    from pipeline.export import export as run_export
+
+    found = find_checkpoint(checkpoint)
+    run_export(found, out)
+    print(f"{out}: {found}, for transformers' from_pretrained")
+
+
+@app.command(epilog="Example: pipeline keys")
+def keys() -> None:
+    """The keys of a run file: default and meaning."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.config import config_keys
+
+    table = Table("key", "default", "meaning")
+    for key, (default, meaning) in config_keys().items():
+        table.add_row(key, default or "(must be given)", meaning)
+    Console().print(table)
+
+
 def main() -> None:
     """Entry point."""
     run_program("pipeline", app)

@@ -189,6 +189,12 @@ class HeldOutText:
             first = number * _EVALUATION_BATCH
             yield self._batch(self._queries[first : first + _EVALUATION_BATCH])
 
+    def masked_pieces(self) -> Iterator[tuple[int, NDArray]]:
+        """(task, ids of the masked pieces) of every task on every sequence that holds it."""
+        for index, task, positions in self._queries:
+            if task != _NSP_QUERY:
+                yield task, self._table[index].input_ids[positions]
+
     def _table_rows(self) -> Iterator[SequenceRow]:
         return (self._table[index] for index in range(len(self._table)))
 

@@ -1,0 +1,133 @@
+"""Held-out figures of one or several checkpoints, as a table and as JSON."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.evaluation import Estimate, TaskFigures, average_loss, worst_task
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """The held-out figures of a checkpoint: of the tasks, and of terms that are no task."""
+
+    checkpoint: Path
+    run: str
+    step: int
+    tasks: dict[str, TaskFigures]
+    others: dict[str, TaskFigures]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Checkpoints scored on the same held-out words."""
+
+    data: Path
+    split: str
+    mask_hash: str
+    unigram: dict[str, float]
+    reports: list[CheckpointReport]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain values; losses in nats, intervals at 95 %."""
+        return {
+            "data": str(self.data),
+            "split": self.split,
+            "mask_hash": self.mask_hash,
+            "unigram_loss": self.unigram,
+            "checkpoints": [
+                {
+                    "checkpoint": str(report.checkpoint),
+                    "run": report.run,
+                    "step": report.step,
+                    "worst_task": worst_task(report.tasks),
+                    "worst_loss": _worst_loss(report),
+                    "average_loss": average_loss(report.tasks),
+                    "tasks": {name: _plain(figures) for name, figures in report.tasks.items()},
+                    "others": {name: _plain(figures) for name, figures in report.others.items()},
+                }
+                for report in self.reports
+            ],
+        }
+
+    def to_table(self) -> Table:
+        """A row per task, then the worst and the average."""
+        table = Table(
+            "task",
+            title=f"Held-out loss (nats) and accuracy with 95 % intervals, {self.split} split of {self.data}",
+            title_justify="left",
+        )
+        for column in ("pieces", "unigram"):
+            table.add_column(column, justify="right")
+        for report in self.reports:
+            table.add_column(f"{report.run} loss", justify="right")
+            table.add_column("accuracy", justify="right")
+        for name, figures in self.reports[0].tasks.items():
+            row = [name, f"{figures.count:,}", f"{self.unigram[name]:.2f}"]
+            table.add_row(*row, *self._cells("tasks", name), style=None if figures.judged else "dim")
+        table.add_section()
+        cells: list[str] = []
+        for report in self.reports:
+            worst = worst_task(report.tasks)
+            cells += [f"{worst} {report.tasks[worst].loss.value:.2f}" if worst else "none", ""]
+        table.add_row("worst task", "", "", *cells, style="bold")
+        averages = [average_loss(report.tasks) for report in self.reports]
+        cells = [cell for average in averages for cell in ("none" if average is None else f"{average:.2f}", "")]
+        table.add_row("average", "", self._average_unigram(), *cells, style="bold")
+        for name in {name: None for report in self.reports for name in report.others}:
+            table.add_row(name, self._count("others", name), "", *self._cells("others", name))
+        return table
+
+    def remarks(self) -> list[str]:
+        """What a reader must know beside the table: tasks left out, tasks that do not beat their unigram."""
+        remarks = []
+        first = self.reports[0].tasks
+        few = [f"{name} ({figures.count})" for name, figures in first.items() if not figures.judged]
+        if few:
+            remarks.append(f"Too few held-out pieces to judge, left out of worst and average: {', '.join(few)}.")
+        for report in self.reports:
+            behind = [
+                name
+                for name, figures in report.tasks.items()
+                if figures.judged and figures.loss.value >= self.unigram[name]
+            ]
+            if behind:
+                remarks.append(f"{report.run} does not beat the unigram distribution of: {', '.join(behind)}.")
+            else:
+                remarks.append(f"{report.run} beats the unigram distribution of every judged task.")
+        return remarks
+
+    def _average_unigram(self) -> str:
+        judged = [self.unigram[name] for name, figures in self.reports[0].tasks.items() if figures.judged]
+        return f"{sum(judged) / len(judged):.2f}" if judged else ""
+
+    def _cells(self, group: str, name: str) -> list[str]:
+        cells = []
+        for report in self.reports:
+            figures: TaskFigures | None = getattr(report, group).get(name)
+            if figures is None:
+                cells += ["", ""]
+            else:
+                accuracy = figures.accuracy
+                percent = Estimate(100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high)
+                cells += [_interval(figures.loss, 2), f"{_interval(percent, 0)} %"]
+        return cells
+
+    def _count(self, group: str, name: str) -> str:
+        counts = (getattr(report, group).get(name) for report in self.reports)
+        return next(f"{figures.count:,}" for figures in counts if figures is not None)
+
+
+def _worst_loss(report: CheckpointReport) -> float | None:
+    worst = worst_task(report.tasks)
+    return report.tasks[worst].loss.value if worst else None
+
+
+def _plain(figures: TaskFigures) -> dict[str, Any]:
+    return {**asdict(figures), "judged": figures.judged}
+
+
+def _interval(estimate: Estimate, digits: int) -> str:
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -15,6 +15,12 @@ from pipeline.engine.launch import Place
 _DROPOUT_STREAM = 4
 
 
+def dropout_seed(seed: int, step: int, index: int) -> int:
+    """Seed of torch's generator for micro-batch `index` of step `step`, on whichever rank it runs."""
+    entropy = np.random.SeedSequence([seed, _DROPOUT_STREAM, step, index])
+    return int(entropy.generate_state(1, np.uint64)[0])
+
+
 @dataclass(frozen=True)
 class StepResult:
     """Global figures of a step, on the device: sums [M], counts [M], coefficients [M] (means over rounds)."""
@@ -124,9 +130,8 @@ class StepRunner:
         return self._rule.coefficients(self._all_reduce(local), counts)
 
     def _forward(self, step: int, index: int, batch: MicroBatch) -> Tensor:
-        """Loss sums [M]; dropout is a pure function of (seed, step, micro-batch)."""
-        entropy = np.random.SeedSequence([self._seed, _DROPOUT_STREAM, step, index])
-        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        """Loss sums [M]."""
+        torch.manual_seed(dropout_seed(self._seed, step, index))
         sums, _ = self._engine(batch.inputs)
         return sums
 

@@ -1,0 +1,58 @@
+"""The slow, obvious twin of the engine: one process, no DeepSpeed, the whole step in one graph."""
+
+import torch
+from torch.nn import functional
+
+from pipeline.engine.step import dropout_seed
+
+
+def train(network, data, config, num_steps):
+    """Train `network` in place for some steps of `data`; returns the gradients of the last one by name."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    decay, lr = config.optimizer.weight_decay, config.optimizer.lr
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer.name == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=lr)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+    for step in range(num_steps):
+        optimizer.zero_grad()
+        step_loss(network, data, config, step).backward()
+        optimizer.step()
+    return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+
+def step_loss(network, data, config, step):
+    """Σ_t w_t L_t + nsp_weight · L_nsp over the pooled batch of a step, the weights detached."""
+    num_tasks = len(data.shards.task_names)
+    word_losses = [[] for _ in range(num_tasks)]
+    pair_losses = []
+    for index in range(config.batch.num_micro_batches):
+        inputs = data.micro_batch(step, index).inputs
+        torch.manual_seed(dropout_seed(config.seed, step, index))
+        output = network(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            token_type_ids=inputs["token_type_ids"],
+        )
+        logits = output.prediction_logits.float().flatten(0, 1)
+        rows = zip(inputs["masked_positions"], inputs["labels"], inputs["loss_tasks"], strict=True)
+        for position, label, task in rows:
+            if task < num_tasks:  # the words without a task are only logged
+                word_losses[task].append(functional.cross_entropy(logits[position], label))
+        if config.objective.nsp != "off":
+            pair_logits = output.seq_relationship_logits.float()
+            labels = inputs["next_sentence_label"]
+            pair_losses.append(functional.cross_entropy(pair_logits, labels, reduction="none"))
+    means = torch.stack([torch.stack(losses).mean() for losses in word_losses if losses])
+    if config.objective.name == "minimax":
+        weights = torch.softmax(config.objective.alpha * means.detach(), 0)
+    else:
+        weights = torch.full_like(means, 1 / len(means))
+    loss = (weights * means).sum()
+    if config.objective.nsp == "auxiliary":
+        loss = loss + config.objective.nsp_weight * torch.cat(pair_losses).mean()
+    return loss

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from data_prep.errors import UserError, nearest
 
@@ -81,7 +81,10 @@ class ObjectiveConfig(_Section):
         "micro-batches; ema: a moving average of pooled sums and counts up to the last step.",
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Decay per step of estimator ema.")
-    nsp: Literal["auxiliary", "task", "off"] = Field(
+    # YAML reads a bare `off` as false.
+    nsp: Annotated[
+        Literal["auxiliary", "task", "off"], BeforeValidator(lambda value: "off" if value is False else value)
+    ] = Field(
         "auxiliary",
         description="Next-sentence prediction: a loss of fixed weight beside the objective, one more task of "
         "the objective, or none.",

@@ -12,6 +12,9 @@ from typer.exceptions import Exit, TyperException
 class UserError(Exception):
     """A mistake that the user can mend. The message is one line: what is wrong, where, what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the known name closest to `name`, or an empty string."""
@@ -25,7 +28,7 @@ def one_line(error: BaseException) -> str:
         return " ".join(error.format_message().split()) + " (see --help)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    return " ".join(line.strip() for line in str(error).splitlines())
 
 
 def run_program(name: str, program: Callable[..., object]) -> None:

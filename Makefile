@@ -1,0 +1,69 @@
+# make setup   make the environment in .venv, from pinned versions
+# make demo    run the main job end to end on an embedded corpus
+# make test    lint, and all tests
+#
+# Everything stays in this folder: .venv, .cache, runs.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.complete
+DEMO := runs/demo
+SHELL_SCRIPTS := .ci/run $(wildcard slurm/*.sh)
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+export HF_HUB_OFFLINE := 1
+export HF_HOME := $(CURDIR)/.cache/huggingface
+export TORCH_EXTENSIONS_DIR := $(CURDIR)/.cache/torch_extensions
+export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/torchinductor
+export TRITON_CACHE_DIR := $(CURDIR)/.cache/triton
+
+.PHONY: setup demo test lint docs lock clean
+
+setup: $(STAMP)
+
+# Debian packs venv apart from Python; where it is missing and we may, install it.
+$(STAMP): requirements.lock requirements-tagger.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 2; }
+	@echo "Installing the pinned dependencies into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get update && apt-get install -y python3-venv && \
+		$(PYTHON) -m venv $(VENV); }
+	@pip install --no-cache-dir --quiet --requirement requirements.lock
+	@pip install --no-cache-dir --quiet --no-deps --requirement requirements-tagger.txt
+	@pip install --no-cache-dir --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup
+	rm -rf $(DEMO)
+	data_prep embedded $(DEMO)/corpus.jsonl
+	data_prep text $(DEMO)/corpus.jsonl --out $(DEMO)/shards --vocab-size 4096 --sequence-length 64 --test-share 0.1
+	pipeline pretrain configs/demo.yaml name=average objective.name=average
+	pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax
+	pipeline export $(DEMO)/minimax $(DEMO)/exported
+	pipeline evaluate $(DEMO)/average $(DEMO)/minimax --data $(DEMO)/shards --out $(DEMO)/comparison.json
+	@echo
+	@echo "Runs:        $(DEMO)/average, $(DEMO)/minimax"
+	@echo "This table:  $(DEMO)/comparison.json"
+	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir $(DEMO)"
+	@echo "Exported:    $(DEMO)/exported, for transformers' from_pretrained"
+
+test: lint
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	shellcheck $(SHELL_SCRIPTS)
+
+docs: setup
+	python -m docs.configuration > docs/configuration.md
+
+# The versions that are installed now become the pinned ones.
+lock: setup
+	pip freeze --all --exclude-editable | grep -v -e '^pip==' -e '^en-core-web-sm' | sed 's/+cpu//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) .cache runs

@@ -1,0 +1,226 @@
+"""`pipeline pretrain` as a user runs it: what a run leaves, going on, and what is refused."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from data_prep.tasks import TASK_NAMES
+
+TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+QUICK = ["model.hidden_size=32", "batch.global_size=12", "batch.micro_size=4", "validate.every=4"]
+
+
+def pipeline(*arguments, ranks=1, cwd=None):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "pipeline", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def pretrain(folder, shards, *overrides, ranks=1):
+    keys = [f"data.path={shards}", f"out_dir={folder}", *QUICK, *overrides]
+    return pipeline("pretrain", TINY, *keys, ranks=ranks)
+
+
+def records(run, name="metrics.jsonl"):
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(shards, tmp_path_factory):
+    """Six steps, never stopped."""
+    folder = tmp_path_factory.mktemp("runs")
+    finished = pretrain(folder, shards, "steps=6", "checkpoint.every=2")
+    assert finished.returncode == 0, finished.stderr
+    return folder / "tiny"
+
+
+def test_a_run_leaves_its_configuration_metrics_board_and_checkpoints(run):
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml",
+        "ds_config.json",
+        "metrics.jsonl",
+        "validation.jsonl",
+        "tensorboard",
+        "checkpoints",
+    }
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+
+
+def test_a_line_of_metrics_holds_what_the_design_says_and_adds_up(run):
+    lines = records(run)
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    for line in lines:
+        assert list(line["task_count"]) == [*TASK_NAMES, "nsp"]
+        losses, weights = line["task_loss"], line["task_weight"]
+        assert line["loss"] == pytest.approx(sum(weights[task] * losses[task] for task in losses))
+        tasks = {task: loss for task, loss in losses.items() if task != "nsp"}
+        assert line["average_loss"] == pytest.approx(sum(tasks.values()) / len(tasks))
+        assert line["worst_loss"] == max(tasks.values()) == tasks[line["worst_task"]]
+        assert sum(weights[task] for task in tasks) == pytest.approx(1)
+        assert line["grad_norm"] > 0
+        assert line["tokens_per_s"] > 0
+    assert lines[-1]["samples"] == 6 * 12
+
+
+def test_tensorboard_shows_the_losses_and_weights_of_every_task(run):
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    scalars = set(board.Tags()["scalars"])
+    assert {"task_loss/noun", "task_weight/verb", "train/worst_loss", "validation/average_loss"} <= scalars
+    assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
+
+
+def test_a_checkpoint_is_complete_and_hashed(run):
+    checkpoint = run / "checkpoints" / "step-00000006"
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    files = {path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file()}
+    assert files == {*manifest["files"], "manifest.json"}
+    assert {"model.safetensors", "tokenizer.json"} <= files
+    for name, expected in manifest["files"].items():
+        assert hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() == expected
+
+
+def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_records(run, shards, tmp_path):
+    first = pretrain(tmp_path, shards, "steps=6", "checkpoint.every=2", "log.every=1")
+    assert first.returncode == 0, first.stderr
+    stopped = tmp_path / "tiny"
+    shutil.rmtree(stopped / "checkpoints" / "step-00000006")  # as if killed after step 6, before its save
+    again = pretrain(tmp_path, shards, "steps=6", "checkpoint.every=2")
+    assert again.returncode == 0, again.stderr
+    assert "going on after step 4" in again.stderr
+    assert [line["step"] for line in records(stopped)] == list(range(1, 7))
+    parts = ("checkpoints", "step-00000006", "model.safetensors")
+    resumed, uninterrupted = (load_file(folder.joinpath(*parts)) for folder in (stopped, run))
+    assert all((resumed[name] == uninterrupted[name]).all() for name in uninterrupted)
+    assert [r["average_loss"] for r in records(stopped)] == [r["average_loss"] for r in records(run)]
+
+
+def test_a_finished_run_says_so_and_does_nothing(run, shards):
+    before = (run / "metrics.jsonl").read_bytes()
+    again = pretrain(run.parent, shards, "steps=6", "checkpoint.every=2")
+    assert again.returncode == 0
+    assert "already at step 6 of 6" in again.stdout
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_two_ranks_reach_the_parameters_of_one_process(run, shards, tmp_path, stage):
+    ds_json = TINY.parents[1] / "ds_configs" / f"zero{stage}.json"
+    finished = pretrain(tmp_path, shards, "steps=6", f"deepspeed={ds_json}", ranks=2)
+    assert finished.returncode == 0, finished.stderr
+    parts = ("checkpoints", "step-00000006", "model.safetensors")
+    two, one = load_file(tmp_path.joinpath("tiny", *parts)), load_file(run.joinpath(*parts))
+    assert max(float((two[name] - one[name]).abs().max()) for name in one) <= 1e-4
+    assert records(tmp_path / "tiny", "validation.jsonl")[-1]["average_loss"] == pytest.approx(
+        records(run, "validation.jsonl")[-1]["average_loss"], abs=1e-4
+    )
+
+
+def test_two_ranks_go_on_from_their_own_checkpoint_but_one_rank_is_told_why_it_cannot(shards, tmp_path):
+    assert pretrain(tmp_path, shards, "steps=2", ranks=2).returncode == 0
+    alone = pretrain(tmp_path, shards, "steps=4")
+    assert alone.returncode == 2
+    assert "saved by 2 ranks at ZeRO stage 1, but this run has 1 at stage 1" in alone.stderr
+    together = pretrain(tmp_path, shards, "steps=4", ranks=2)
+    assert together.returncode == 0, together.stderr
+    assert "going on after step 2" in together.stderr
+
+
+def test_the_deepspeed_launcher_starts_it_too(shards, tmp_path):
+    launcher = shutil.which("deepspeed", path=str(Path(sys.executable).parent))
+    arguments = ["--num_accelerators", "2", "--module", "pipeline", "pretrain", TINY]
+    finished = subprocess.run(
+        [launcher, *arguments, f"data.path={shards}", f"out_dir={tmp_path}", *QUICK, "steps=1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert (tmp_path / "tiny" / "checkpoints" / "step-00000001" / "model.safetensors").is_file()
+
+
+def test_bf16_trains_at_stage_1_and_is_refused_at_stage_0(shards, tmp_path):
+    assert pretrain(tmp_path, shards, "steps=2", "precision=bf16").returncode == 0
+    stage0 = TINY.parents[1] / "ds_configs" / "zero0.json"
+    refused = pretrain(tmp_path, shards, "name=other", "precision=bf16", f"deepspeed={stage0}")
+    assert refused.returncode == 2
+    assert "bf16 does not go with ZeRO stage 0" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("estimator", ["batch", "ema"])
+def test_the_other_estimators_train(shards, tmp_path, estimator):
+    finished = pretrain(tmp_path, shards, "steps=3", f"objective.estimator={estimator}")
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["objective.alhpa=1"], ['unknown key "objective.alhpa"', 'did you mean "objective.alpha"']),
+        (["data.path=/nowhere"], ["/nowhere: no manifest.json", "data_prep text"]),
+        (["model.vocab_size=10"], ["model.vocab_size 10 is smaller than", "leave it out"]),
+        (["model.num_heads=5"], ["model.hidden_size 32 is not a multiple of model.num_heads 5"]),
+        (["precision=fp16"], ["precision fp16 needs a GPU"]),
+        (["checkpoint.resume=/nowhere"], ["/nowhere: neither a checkpoint"]),
+    ],
+)
+def test_each_mistake_is_one_line_and_leaves_nothing(shards, tmp_path, overrides, expected):
+    refused = pretrain(tmp_path / "runs", shards, *overrides)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("pipeline: error: ")
+    for part in expected:
+        assert part in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_typo_in_the_deepspeed_json_is_refused(shards, tmp_path):
+    (tmp_path / "ds.json").write_text('{"zero_optimisation": {"stage": 2}}')
+    refused = pipeline(
+        "pretrain", TINY, f"data.path={shards}", f"out_dir={tmp_path}/runs", "--deepspeed", tmp_path / "ds.json"
+    )
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert 'ds.json: unknown key "zero_optimisation"; did you mean "zero_optimization"' in line
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(shards, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "thesis.tex").write_text("mine")
+    refused = pretrain(tmp_path, shards)
+    assert refused.returncode == 2
+    assert "already holds files" in refused.stderr
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_does_not_go_on_under_another_configuration(run, shards):
+    refused = pretrain(run.parent, shards, "steps=8", "checkpoint.every=2", "objective.alpha=0.5")
+    assert refused.returncode == 2
+    assert "objective.alpha was 1.0 there and is 0.5 now" in refused.stderr
+
+
+def test_an_altered_checkpoint_is_not_opened(run, shards, tmp_path):
+    copy = tmp_path / "tiny"
+    shutil.copytree(run, copy)
+    (state,) = (copy / "checkpoints" / "step-00000006" / "state").glob("*optim_states.pt")
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(bytes(content))
+    refused = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
+    assert refused.returncode == 2
+    assert "altered since it was saved" in refused.stderr

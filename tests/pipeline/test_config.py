@@ -1,0 +1,82 @@
+"""A run file is typed: what is not known, or not possible, is refused with the key, the place and a remedy."""
+
+import pytest
+
+from data_prep.errors import UserError
+from pipeline.config import RunConfig, config_keys, load_config
+
+MINIMAL = "name: x\nsteps: 5\ndata: {path: shards}\n"
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    def write(content=MINIMAL):
+        path = tmp_path / "run.yaml"
+        path.write_text(content)
+        return path
+
+    return write
+
+
+def test_the_smallest_run_file_gets_defaults_that_train(run_file):
+    config = load_config(run_file(), [])
+    assert (config.objective.name, config.objective.alpha) == ("minimax", 1.0)
+    assert config.masking.corruption == (0.8, 0.1, 0.1)
+    assert config.batch.num_micro_batches == 8
+
+
+def test_overrides_win_and_are_typed(run_file):
+    config = load_config(run_file(), ["objective.alpha=3e-1", "masking.corruption=[1,0,0]", "validate.every=7"])
+    assert config.objective.alpha == 0.3
+    assert config.masking.corruption == (1, 0, 0)
+    assert config.validation.every == 7
+
+
+def test_a_resolved_run_file_loads_to_itself(run_file):
+    config = load_config(run_file(), ["data.quota={noun: 256}", "objective.nsp=off"])
+    assert config.objective.nsp == "off"
+    assert load_config(run_file(config.to_yaml()), []) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "expected"),
+    [
+        (MINIMAL + "seeed: 1\n", [], ['run.yaml: unknown key "seeed"; did you mean "seed"']),
+        (MINIMAL, ["objective.alhpa=1"], ["command line", "objective.alhpa", 'did you mean "objective.alpha"']),
+        (MINIMAL, ["optimiser.lr=1"], ["command line", '"optimiser"', 'did you mean "optimizer"']),
+        (MINIMAL, ["objective.alpha=big"], ["command line", "objective.alpha", "number", "'big'"]),
+        (MINIMAL, ["objective.alpha=-1"], ["objective.alpha", "greater than or equal to 0"]),
+        (MINIMAL, ["objective.name=minmax"], ["objective.name", "'average' or 'minimax'", "'minmax'"]),
+        (MINIMAL, ["precision=bf17"], ["precision", "'bf16'"]),
+        (MINIMAL, ["batch.global_size=10", "batch.micro_size=4"], ["batch", "4 does not divide global_size 10"]),
+        (MINIMAL, ["masking.corruption=[0.5,0.1,0.1]"], ["masking", "must sum to 1, not 0.7"]),
+        (MINIMAL, ["data.quota={noun: 3}"], ["data.quota sums to 3, batch.global_size is 256"]),
+        (MINIMAL, ["data.quota=even"], ["data.quota", "'uniform' or 'proportional'"]),
+        (MINIMAL, ["name=../x"], ["name", "pattern"]),
+        (MINIMAL, ["steps"], ['"steps" is not of the form key=value']),
+        ("name: x\ndata: {path: shards}\n", [], ['"steps" is missing', "Optimizer steps"]),
+        ("name: x\nsteps: 5\n", [], ['"data" is missing']),
+        ("- a\n- b\n", [], ["run.yaml"]),
+        ("name: [x\n", [], ["run.yaml: not YAML"]),
+        ("", [], ["run.yaml"]),
+    ],
+)
+def test_each_mistake_is_one_line_with_the_place_the_key_and_the_remedy(run_file, content, overrides, expected):
+    with pytest.raises(UserError) as refusal:
+        load_config(run_file(content), overrides)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for part in expected:
+        assert part in message
+
+
+def test_a_missing_run_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such run file"):
+        load_config(tmp_path / "none.yaml", [])
+
+
+def test_every_key_is_explained():
+    keys = config_keys()
+    assert {"objective.alpha", "validate.every", "data.path", "deepspeed"} <= keys.keys()
+    assert all(meaning for _, meaning in keys.values())
+    assert "validation" not in RunConfig.model_json_schema(by_alias=True)["properties"]

@@ -59,7 +59,7 @@ lint: setup
 	shellcheck $(SHELL_SCRIPTS)
 
 docs: setup
-	python -m docs.configuration > docs/configuration.md
+	pipeline keys --markdown > docs/configuration.md
 
 # The versions that are installed now become the pinned ones.
 lock: setup

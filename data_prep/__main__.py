@@ -34,15 +34,22 @@ def _program(
 @app.command(epilog="Example: data_prep text books.jsonl.gz notes.txt --out shards --sequence-length 128")
 def text(
     inputs: Annotated[
-        list[Path], typer.Argument(help=".txt (one document a file) or .jsonl (one a line), plain or .gz.")
+        list[Path],
+        typer.Argument(
+            metavar="INPUT", help=".txt (one document a file) or .jsonl (one a line), plain or .gz."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the shards; it must not hold anything yet.")],
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="tokenizer.json, vocab.txt or their folder; without it one is trained."),
     ] = None,
-    vocab_size: Annotated[int, typer.Option(min=64, help="Most pieces of a tokenizer trained here.")] = 30_522,
-    sequence_length: Annotated[int, typer.Option(min=16, max=8192, help="Longest sequence, in pieces.")] = 128,
+    vocab_size: Annotated[
+        int, typer.Option(min=64, help="Most pieces of a tokenizer trained here.")
+    ] = 30_522,
+    sequence_length: Annotated[
+        int, typer.Option(min=16, max=8192, help="Longest sequence, in pieces.")
+    ] = 128,
     validation_share: Annotated[
         float, typer.Option(min=0.001, max=0.4, help="Part of the words held out for validation.")
     ] = 0.05,
@@ -50,7 +57,7 @@ def text(
         float, typer.Option(min=0.001, max=0.4, help="Part of the words held out for testing.")
     ] = 0.05,
     tagger: Annotated[
-        str | None, typer.Option(help="spaCy pipeline, by name or path. [default: en_core_web_sm]")
+        str | None, typer.Option(help="spaCy pipeline, by name or path; en_core_web_sm if not given.")
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of a .jsonl line that holds the text.")] = "text",
     id_field: Annotated[str, typer.Option(help="Field of a .jsonl line that names the document.")] = "id",
@@ -72,7 +79,7 @@ def text(
 
 
 @app.command(epilog="Example: data_prep embedded corpus.jsonl")
-def embedded(out: Annotated[Path, typer.Argument(help="The .jsonl file to write.")]) -> None:
+def embedded(out: Annotated[Path, typer.Argument(metavar="OUT", help="The .jsonl file to write.")]) -> None:
     """Write the English that every Python carries (language reference, docstrings) as a corpus."""
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: the corpus is written as .jsonl; name the file so")

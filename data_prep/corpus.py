@@ -77,7 +77,9 @@ class Corpus:
             try:
                 record = json.loads(content)
             except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not JSON ({error.msg}); each line must be one JSON object") from error
+                raise UserError(
+                    f"{where}: not JSON ({error.msg}); each line must be one JSON object"
+                ) from error
             if not isinstance(record, dict):
                 raise UserError(f"{where}: a JSON {type(record).__name__}; each line must be one JSON object")
             text = record.get(self.text_field)

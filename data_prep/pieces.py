@@ -125,7 +125,8 @@ def words_of_pieces(
 
     Args:
         offsets: [P, 2] first and one-past-last character of each piece.
-        starts, ends: [W] the same of each word, ascending and disjoint.
+        starts: [W] first character of each word, ascending.
+        ends: [W] one past its last character, at most the next start.
     """
     first = np.searchsorted(ends, offsets[:, 0], side="right")
     last = np.searchsorted(starts, offsets[:, 1], side="left") - 1

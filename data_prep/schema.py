@@ -110,7 +110,9 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check a manifest; raises UserError where it is missing, altered, or of another version."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise UserError(f"{folder}: no {MANIFEST}; make the shards first: data_prep text INPUT --out {folder}")
+        raise UserError(
+            f"{folder}: no {MANIFEST}; make the shards first: data_prep text INPUT --out {folder}"
+        )
     content = path.read_bytes()
     hash_file = folder / MANIFEST_HASH
     if not hash_file.is_file() or hash_file.read_text().split()[:1] != [hashlib.sha256(content).hexdigest()]:

@@ -75,7 +75,9 @@ class PairBuilder:
                 if middle == end and end - start > self._budget // 2:  # one word fills the sequence
                     middle = start + self._budget // 2
                 first = _Segment(document, start, middle)
-                yield self._join(first, self._partner(index, self._budget - (middle - start), random), IS_RANDOM)
+                yield self._join(
+                    first, self._partner(index, self._budget - (middle - start), random), IS_RANDOM
+                )
                 start = middle
             else:
                 yield self._join(_Segment(document, start, middle), _Segment(document, middle, end), IS_NEXT)
@@ -120,7 +122,7 @@ def _cut(document: EncodedDocument, start: int, limit: int) -> int:
 
 
 def _segment_end(document: EncodedDocument, start: int, end: int, random: np.random.Generator) -> int:
-    """Where the first segment ends: a sentence start inside, else the word start nearest to the middle, else `end`."""
+    """Where the first segment ends: at a sentence start, else the word nearest to the middle, else `end`."""
     inside = document.sentence_starts
     inside = inside[np.searchsorted(inside, start, side="right") : np.searchsorted(inside, end, side="left")]
     if len(inside):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from data_prep.durable import sha256_file
@@ -21,14 +22,14 @@ def write_shards(
     task_names: Sequence[str],
     vocab_size: int,
 ) -> Iterator[Shard]:
-    """Write `split` (of the training split the group of `task`) below `folder`; yield its manifest entries."""
+    """Write a split, or a task group of the training split, below `folder`; yield its manifest entries."""
     target = Path(split) / task if task else Path(split)
     (folder / target).mkdir(parents=True, exist_ok=True)
     for number, first in enumerate(range(0, len(sequences), ROWS_PER_SHARD)):
         rows = sequences[first : first + ROWS_PER_SHARD]
         path = target / f"shard-{number:05d}.arrow"
         _write_stream(folder / path, rows, arrow_schema(vocab_size))
-        words = sum(row.task_words(len(task_names)) for row in rows)
+        words = np.sum([row.task_words(len(task_names)) for row in rows], axis=0)
         yield Shard(
             path=path.as_posix(),
             split=split,

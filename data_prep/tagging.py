@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 import spacy
 from numpy.typing import NDArray
+from spacy.language import Language
 from spacy.tokens import Doc
 
 from data_prep.corpus import Document
@@ -61,7 +62,7 @@ class Tagger:
             yield contexts[0], [_paragraph(doc) for doc in docs if len(doc)]
 
 
-def _load(name: str | None) -> spacy.Language:
+def _load(name: str | None) -> Language:
     for candidate in (name,) if name else DEFAULT_TAGGERS:
         try:
             nlp = spacy.load(candidate, exclude=_UNUSED_COMPONENTS)

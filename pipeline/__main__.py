@@ -19,30 +19,37 @@ app = typer.Typer(
 @app.callback()
 def _program(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,
-    local_rank: Annotated[int, typer.Option("--local_rank", hidden=True)] = 0,  # the deepspeed launcher adds it
+    local_rank: Annotated[
+        int, typer.Option("--local_rank", hidden=True)
+    ] = 0,  # the deepspeed launcher adds it
 ) -> None:
     """Options of every command."""
 
 
-@app.command(
-    epilog="Example: torchrun --nproc-per-node 2 -m pipeline pretrain configs/tiny.yaml data.path=shards seed=1"
-)
+@app.command(epilog="Example: torchrun --nproc-per-node 2 -m pipeline pretrain configs/tiny.yaml seed=1")
 def pretrain(
-    config: Annotated[Path, typer.Argument(help="Run file (YAML).")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override keys.")] = None,
-    deepspeed: Annotated[Path | None, typer.Option(help="DeepSpeed JSON, the same as deepspeed=PATH.")] = None,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Run file (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override keys of the run file.")
+    ] = None,
+    deepspeed: Annotated[
+        Path | None, typer.Option(help="DeepSpeed JSON, the same as deepspeed=PATH.")
+    ] = None,
 ) -> None:
-    """Train a model; goes on from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
+    """Train a model, from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
+    from pipeline.config import load_config
+
+    extra = [f"deepspeed={deepspeed}"] if deepspeed else []
+    run_config = load_config(config, [*(overrides or []), *extra])
+
+    # Only now what takes seconds to import: a typo is told at once.
     import torch
 
     from pipeline.assembly import build_model, recipe_dict, text_data, text_recipe
-    from pipeline.config import load_config
     from pipeline.engine.ds_config import load_ds_config
     from pipeline.engine.launch import join_ranks
     from pipeline.engine.pretrain import pretrain as run_pretraining
 
-    extra = [f"deepspeed={deepspeed}"] if deepspeed else []
-    run_config = load_config(config, [*(overrides or []), *extra])
     ds_settings = load_ds_config(run_config.deepspeed)
     data = text_data(run_config)
     recipe = text_recipe(run_config, data.shards)
@@ -52,10 +59,13 @@ def pretrain(
     run_pretraining(run_config, ds_settings, data, model, recipe_dict(recipe), place)
 
 
-@app.command(epilog="Example: pipeline evaluate runs/average runs/minimax --data shards --out comparison.json")
+@app.command(
+    epilog="Example: pipeline evaluate runs/average runs/minimax --data shards --out comparison.json"
+)
 def evaluate(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints, or runs, whose newest checkpoint is taken.")
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoints, or runs, whose newest checkpoint is taken."),
     ],
     data: Annotated[Path, typer.Option(help="Folder of shards that data_prep wrote.")],
     split: Annotated[str, typer.Option(help="Held-out split: test or validation.")] = "test",
@@ -86,8 +96,13 @@ def evaluate(
 
 @app.command(epilog="Example: pipeline export runs/minimax exported/minimax")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or run, whose newest checkpoint is taken.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything yet.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(metavar="CHECKPOINT", help="Checkpoint, or run, whose newest checkpoint is taken."),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write; it must not hold anything yet.")
+    ],
 ) -> None:
     """Write a folder that transformers loads: BertForPreTraining, AutoTokenizer, fill-mask."""
     from pipeline.engine.checkpoint import find_checkpoint
@@ -99,17 +114,21 @@ def export(
 
 
 @app.command(epilog="Example: pipeline keys")
-def keys() -> None:
+def keys(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/configuration.md.")
+    ] = False,
+) -> None:
     """The keys of a run file: default and meaning."""
     from rich.console import Console
-    from rich.table import Table
 
     from pipeline.config import config_keys
+    from pipeline.reference import keys_page, keys_table
 
-    table = Table("key", "default", "meaning")
-    for key, (default, meaning) in config_keys().items():
-        table.add_row(key, default or "(must be given)", meaning)
-    Console().print(table)
+    if markdown:
+        print(keys_page(config_keys()), end="")
+    else:
+        Console().print(keys_table(config_keys()))
 
 
 def main() -> None:

@@ -37,8 +37,8 @@ def text_recipe(config: RunConfig, shards: Shards) -> TextRecipe:
     vocab_size = config.model.vocab_size or manifest.vocab_size
     if vocab_size < manifest.vocab_size:
         raise UserError(
-            f"model.vocab_size {vocab_size} is smaller than the {manifest.vocab_size} pieces of the tokenizer in "
-            f"{shards.folder}; leave it out"
+            f"model.vocab_size {vocab_size} is smaller than the {manifest.vocab_size} pieces of the "
+            f"tokenizer in {shards.folder}; leave it out"
         )
     return TextRecipe(
         task_names=manifest.task_names,

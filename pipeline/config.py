@@ -23,8 +23,8 @@ class DataConfig(_Section):
     path: Path = Field(description="Folder of shards that data_prep wrote.")
     quota: Literal["uniform", "proportional"] | dict[str, Annotated[int, Field(ge=0)]] = Field(
         "uniform",
-        description="Sequences per task in a global batch: alike for all (uniform), by the words to mask in the "
-        "corpus (proportional), or a map from task to number that sums to batch.global_size.",
+        description="Sequences per task in a global batch: alike for all (uniform), by the words to mask in "
+        "the corpus (proportional), or a map from task to number that sums to batch.global_size.",
     )
 
 
@@ -33,11 +33,12 @@ class MaskingConfig(_Section):
 
     policy: Literal["group", "random"] = Field(
         "group",
-        description="group masks only words of the sequence's task group; random masks any word, and its loss "
-        "goes to its own task.",
+        description="group masks only words of the sequence's task group; random masks any word, and its "
+        "loss goes to its own task.",
     )
     rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.15, description="Part of a sequence's tokens to mask, by whole words, at most half of the eligible ones."
+        0.15,
+        description="Part of a sequence's tokens to mask, by whole words, at most half of the eligible ones.",
     )
     corruption: tuple[Share, Share, Share] = Field(
         (0.8, 0.1, 0.1), description="Parts of the masked pieces that become [MASK], a random piece, or stay."
@@ -61,7 +62,9 @@ class ModelConfig(_Section):
     hidden_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Width.")
     num_heads: Annotated[int, Field(gt=0)] | None = Field(None, description="Attention heads.")
     intermediate_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Feed-forward width.")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Dropout of activations and attention.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Dropout of activations and attention."
+    )
     vocab_size: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Rows of the embedding; the size of the shards' tokenizer if not given."
     )
@@ -80,7 +83,9 @@ class ObjectiveConfig(_Section):
         "two_pass: those of the whole step, exact, with an extra forward pass; batch: of the current "
         "micro-batches; ema: a moving average of pooled sums and counts up to the last step.",
     )
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Decay per step of estimator ema.")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9, description="Decay per step of estimator ema."
+    )
     # YAML reads a bare `off` as false.
     nsp: Annotated[
         Literal["auxiliary", "task", "off"], BeforeValidator(lambda value: "off" if value is False else value)
@@ -141,10 +146,13 @@ class ValidateConfig(_Section):
 class CheckpointConfig(_Section):
     """What is kept, and where a run goes on. The last step is always saved."""
 
-    every: Annotated[int, Field(ge=0)] = Field(1_000, description="Steps between checkpoints; 0 is only the last.")
+    every: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="Steps between checkpoints; 0 is only the last."
+    )
     keep_last: Annotated[int, Field(gt=0)] = Field(2, description="Complete checkpoints to keep.")
     resume: str = Field(
-        "auto", description="auto: the run's newest complete checkpoint, if any; never; or a checkpoint's path."
+        "auto",
+        description="auto: the run's newest complete checkpoint, if any; never; or a checkpoint's path.",
     )
 
 
@@ -159,7 +167,9 @@ class RunConfig(_Section):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Folder of the run below out_dir.")
     out_dir: Path = Field(Path("runs"), description="Folder of all runs.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Decides initialisation, data order, masks, dropout.")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="Decides initialisation, data order, masks, dropout."
+    )
     steps: Annotated[int, Field(gt=0)] = Field(description="Optimizer steps.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Type of the working weights.")
     deepspeed: Path | None = Field(

@@ -74,7 +74,7 @@ def held_out_totals(
 
 
 def task_figures(totals: HeldOutTotals, names: tuple[str, ...]) -> dict[str, TaskFigures]:
-    """Figures of every term that has predictions. Intervals resample whole documents (bootstrap percentiles)."""
+    """Figures of every term that has predictions; the intervals are bootstrap percentiles over clusters."""
     num_clusters = len(totals.counts)
     random = np.random.default_rng(_BOOTSTRAP_SEED)
     draws = random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=_RESAMPLES)

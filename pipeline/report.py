@@ -1,9 +1,11 @@
 """Held-out figures of one or several checkpoints, as a table and as JSON."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from pipeline.evaluation import Estimate, TaskFigures, average_loss, worst_task
@@ -56,26 +58,29 @@ class Comparison:
         """A row per task, then the worst and the average."""
         table = Table(
             "task",
-            title=f"Held-out loss (nats) and accuracy with 95 % intervals, {self.split} split of {self.data}",
+            title=f"Held-out loss in nats and accuracy in %, {self.split} split of {self.data}",
+            caption="± is half the width of the 95 % interval over documents",
             title_justify="left",
+            caption_justify="left",
+            box=box.SIMPLE,
+            pad_edge=False,
         )
-        for column in ("pieces", "unigram"):
-            table.add_column(column, justify="right")
+        for column in ("pieces", "unigram\nloss"):
+            table.add_column(column, justify="right", no_wrap=True)
         for report in self.reports:
-            table.add_column(f"{report.run} loss", justify="right")
-            table.add_column("accuracy", justify="right")
+            table.add_column(f"{report.run}\nloss", justify="right", no_wrap=True)
+            table.add_column("\naccuracy", justify="right", no_wrap=True)
         for name, figures in self.reports[0].tasks.items():
             row = [name, f"{figures.count:,}", f"{self.unigram[name]:.2f}"]
             table.add_row(*row, *self._cells("tasks", name), style=None if figures.judged else "dim")
         table.add_section()
-        cells: list[str] = []
-        for report in self.reports:
-            worst = worst_task(report.tasks)
-            cells += [f"{worst} {report.tasks[worst].loss.value:.2f}" if worst else "none", ""]
-        table.add_row("worst task", "", "", *cells, style="bold")
+        worst = [worst_task(report.tasks) for report in self.reports]
+        table.add_row("worst task", "", "", *_loss_cells([name or "none" for name in worst]), style="bold")
+        losses = [_worst_loss(report) for report in self.reports]
+        table.add_row("worst loss", "", "", *_loss_cells(map(_two_digits, losses)), style="bold")
         averages = [average_loss(report.tasks) for report in self.reports]
-        cells = [cell for average in averages for cell in ("none" if average is None else f"{average:.2f}", "")]
-        table.add_row("average", "", self._average_unigram(), *cells, style="bold")
+        unigram = _two_digits(self._average_unigram())
+        table.add_row("average loss", "", unigram, *_loss_cells(map(_two_digits, averages)), style="bold")
         for name in {name: None for report in self.reports for name in report.others}:
             table.add_row(name, self._count("others", name), "", *self._cells("others", name))
         return table
@@ -86,7 +91,9 @@ class Comparison:
         first = self.reports[0].tasks
         few = [f"{name} ({figures.count})" for name, figures in first.items() if not figures.judged]
         if few:
-            remarks.append(f"Too few held-out pieces to judge, left out of worst and average: {', '.join(few)}.")
+            remarks.append(
+                f"Too few held-out pieces to judge, left out of worst and average: {', '.join(few)}."
+            )
         for report in self.reports:
             behind = [
                 name
@@ -94,25 +101,22 @@ class Comparison:
                 if figures.judged and figures.loss.value >= self.unigram[name]
             ]
             if behind:
-                remarks.append(f"{report.run} does not beat the unigram distribution of: {', '.join(behind)}.")
+                remarks.append(
+                    f"{report.run} does not beat the unigram distribution of: {', '.join(behind)}."
+                )
             else:
                 remarks.append(f"{report.run} beats the unigram distribution of every judged task.")
         return remarks
 
-    def _average_unigram(self) -> str:
+    def _average_unigram(self) -> float | None:
         judged = [self.unigram[name] for name, figures in self.reports[0].tasks.items() if figures.judged]
-        return f"{sum(judged) / len(judged):.2f}" if judged else ""
+        return sum(judged) / len(judged) if judged else None
 
     def _cells(self, group: str, name: str) -> list[str]:
         cells = []
         for report in self.reports:
             figures: TaskFigures | None = getattr(report, group).get(name)
-            if figures is None:
-                cells += ["", ""]
-            else:
-                accuracy = figures.accuracy
-                percent = Estimate(100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high)
-                cells += [_interval(figures.loss, 2), f"{_interval(percent, 0)} %"]
+            cells += [_cell(figures.loss, 1, 2), _cell(figures.accuracy, 100, 0)] if figures else ["", ""]
         return cells
 
     def _count(self, group: str, name: str) -> str:
@@ -129,5 +133,15 @@ def _plain(figures: TaskFigures) -> dict[str, Any]:
     return {**asdict(figures), "judged": figures.judged}
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+def _cell(estimate: Estimate, unit: float, digits: int) -> str:
+    half = (estimate.high - estimate.low) / 2
+    return f"{unit * estimate.value:.{digits}f} ±{unit * half:.{digits}f}"
+
+
+def _two_digits(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _loss_cells(losses: Iterable[str]) -> list[str]:
+    """A figure in every loss column, none in the accuracy columns."""
+    return [cell for loss in losses for cell in (loss, "")]

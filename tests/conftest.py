@@ -18,8 +18,6 @@ def shards(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for number, document in enumerate(itertools.islice(embedded_corpus(), 120)):
         (folder / f"{number:03d}.txt").write_text(document.text)
-    settings = Settings(
-        vocab_size=1_000, sequence_length=48, shares={"test": 0.1, "validation": 0.1}, seed=0
-    )
+    settings = Settings(vocab_size=1_000, sequence_length=48, shares={"test": 0.1, "validation": 0.1}, seed=0)
     prepare_text(Corpus(tuple(sorted(folder.glob("*.txt")))), folder / "shards", settings)
     return folder / "shards"

@@ -51,7 +51,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class HeldOutBatch:
-    """Input of one evaluation pass; `clusters` [B] tells which samples stand or fall together (a document)."""
+    """Input of one evaluation pass; `clusters` [B] numbers the document, or its like, of each sample."""
 
     inputs: dict[str, Tensor]
     clusters: Tensor

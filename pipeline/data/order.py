@@ -54,9 +54,11 @@ class TaskSchedule:
 
 
 class StepOrder:
-    """Picks the sequences of every step from task groups of the given sizes, each group in shuffled epochs."""
+    """Picks the sequences of every step from task groups, each in shuffled epochs of its own."""
 
-    def __init__(self, group_sizes: Sequence[int], quotas: Sequence[int], global_size: int, seed: int) -> None:
+    def __init__(
+        self, group_sizes: Sequence[int], quotas: Sequence[int], global_size: int, seed: int
+    ) -> None:
         if any(quota and not size for quota, size in zip(quotas, group_sizes, strict=True)):
             raise ValueError("a task without sequences must have quota 0")
         self._sizes = group_sizes

@@ -39,10 +39,17 @@ class Shards:
         self.manifest: Manifest = read_manifest(folder)
         path = folder / TOKENIZER
         if not path.is_file() or sha256_file(path) != self.manifest.tokenizer.sha256:
-            raise UserError(f"{path}: not the tokenizer that the manifest describes; prepare the shards again")
+            raise UserError(
+                f"{path}: not the tokenizer that the manifest describes; prepare the shards again"
+            )
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(path))
-        self.pad_id: int = self.tokenizer.token_to_id("[PAD]")
-        self.mask_id: int = self.tokenizer.token_to_id("[MASK]")
+        self.pad_id = self._special_id("[PAD]")
+        self.mask_id = self._special_id("[MASK]")
+
+    def _special_id(self, special: str) -> int:
+        found = self.tokenizer.token_to_id(special)
+        assert found is not None, f"data_prep writes no tokenizer without {special}"
+        return found
 
     @property
     def task_names(self) -> list[str]:
@@ -155,7 +162,7 @@ class TextData:
 
 
 class HeldOutText:
-    """A held-out split: each task on every sequence that holds it, the same masked words for every checkpoint."""
+    """A held-out split: each task on every sequence that holds it, with fixed masks."""
 
     def __init__(self, shards: Shards, split: str, *, with_nsp: bool) -> None:
         entries = [entry for entry in shards.manifest.shards if entry.split == split]
@@ -203,7 +210,11 @@ class HeldOutText:
         for index, row in enumerate(self._table_rows()):
             for task in np.unique(row.task_ids[row.task_ids != NO_TASK]):
                 random = np.random.default_rng([_EVALUATION_STREAM, index, int(task)])
-                yield index, int(task), draw_masked(row.word_ids, row.task_ids == task, _EVALUATION_RATE, random)
+                yield (
+                    index,
+                    int(task),
+                    draw_masked(row.word_ids, row.task_ids == task, _EVALUATION_RATE, random),
+                )
             if with_nsp:
                 yield index, _NSP_QUERY, np.empty(0, np.int64)
 
@@ -232,9 +243,14 @@ class _Rows:
         return sum(len(row) for row, *_ in self._rows)
 
     def add(
-        self, row: SequenceRow, ids: NDArray, positions: NDArray, loss_tasks: NDArray, next_sentence_label: int
+        self,
+        row: SequenceRow,
+        ids: NDArray,
+        positions: NDArray,
+        loss_tasks: NDArray,
+        next_sentence_label: int,
     ) -> None:
-        """Add a sequence: `ids` [n] as the model sees it; `positions`, `loss_tasks` [m] of its masked pieces."""
+        """Add a sequence: `ids` [n] as the model sees it; `positions`, `loss_tasks` [m] of masked pieces."""
         self._rows.append((row, ids, positions, loss_tasks, next_sentence_label))
 
     def tensors(self) -> dict[str, Tensor]:

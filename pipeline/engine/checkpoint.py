@@ -1,11 +1,10 @@
 """Checkpoints: a folder per saved step that exists only when complete.
 
-    step-NNNNNNNN/model.safetensors   fp32 parameters under the network's own names
-    step-NNNNNNNN/state/              DeepSpeed's state, to go on with the same ranks and ZeRO stage
-    step-NNNNNNNN/manifest.json       step, configuration, coefficient rule, and the hash of every file
+step-NNNNNNNN/model.safetensors   fp32 parameters under the network's own names
+step-NNNNNNNN/state/              DeepSpeed's state, to go on with the same ranks and ZeRO stage
+step-NNNNNNNN/manifest.json       step, configuration, coefficient rule, and the hash of every file
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +76,7 @@ def read_manifest(checkpoint: Path) -> CheckpointManifest:
 
 
 def check_files(checkpoint: Path, manifest: CheckpointManifest, names: list[str] | None = None) -> None:
-    """Compare files with their hashes (all of them if `names` is None); raises UserError for the first that differs."""
+    """Compare files (all if `names` is None) with their hashes; raises UserError for one that differs."""
     for name in manifest.files if names is None else names:
         path = checkpoint / name
         if not path.is_file() or sha256_file(path) != manifest.files.get(name):
@@ -115,8 +114,8 @@ def save_checkpoint(
         (partial / "zero_to_fp32.py").unlink(missing_ok=True)  # DeepSpeed's, for its own layout
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         hashes = {path.relative_to(partial).as_posix(): sha256_file(path) for path in files}
-        content = manifest.model_copy(update={"files": hashes}).model_dump(mode="json")
-        (partial / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+        complete = manifest.model_copy(update={"files": hashes})
+        (partial / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
         for path in partial.rglob("*"):
             fsync_path(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -137,8 +136,8 @@ def load_state(engine: Any, checkpoint: Path, manifest: CheckpointManifest, plac
     stage = engine.zero_optimization_stage()
     if (manifest.world_size, manifest.zero_stage) != (place.world_size, stage):
         raise UserError(
-            f"{checkpoint}: saved by {manifest.world_size} ranks at ZeRO stage {manifest.zero_stage}, but this "
-            f"run has {place.world_size} at stage {stage}; go on with those, or under another name"
+            f"{checkpoint}: saved by {manifest.world_size} ranks at ZeRO stage {manifest.zero_stage}, but "
+            f"this run has {place.world_size} at stage {stage}; go on with those, or under another name"
         )
     check_files(checkpoint, manifest)
     engine.load_checkpoint(str(checkpoint), tag=STATE)
@@ -169,7 +168,9 @@ def load_parameters(checkpoint: Path, manifest: CheckpointManifest, network: nn.
     expected = dict(network.named_parameters())
     differing = sorted(parameters.keys() ^ expected.keys())
     if differing:
-        raise UserError(f"{checkpoint / MODEL}: parameter {differing[0]} is not in both the file and the model")
+        raise UserError(
+            f"{checkpoint / MODEL}: parameter {differing[0]} is not in both the file and the model"
+        )
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(parameters[name])

@@ -37,7 +37,14 @@ _OWNED_BY_RUN_FILE = {
     "optimizer": "optimizer.name",
     "scheduler": "schedule.name",
 }
-_AIO_KEYS = {"block_size", "queue_depth", "intra_op_parallelism", "single_submit", "overlap_events", "use_gds"}
+_AIO_KEYS = {
+    "block_size",
+    "queue_depth",
+    "intra_op_parallelism",
+    "single_submit",
+    "overlap_events",
+    "use_gds",
+}
 
 
 def load_ds_config(path: Path | None) -> dict[str, Any]:
@@ -109,7 +116,9 @@ def _require_equal(given: Any, value: Any, key: str, source: Path) -> None:
     if given not in ("auto", value):
         section = _OWNED_BY_RUN_FILE.get(key.split(".")[0])
         there = f"the run file ({section}) makes it" if section else "this program needs"
-        raise UserError(f'{source}: "{key}" is {json.dumps(given)}, but {there} {json.dumps(value)}; set "auto"')
+        raise UserError(
+            f'{source}: "{key}" is {json.dumps(given)}, but {there} {json.dumps(value)}; set "auto"'
+        )
 
 
 def _sections() -> dict[str, type[BaseModel] | set[str]]:

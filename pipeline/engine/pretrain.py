@@ -4,7 +4,10 @@ import json
 import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from data_prep.durable import write_durably
 from data_prep.errors import UserError
@@ -24,7 +27,7 @@ from pipeline.engine.launch import Place
 from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
 from pipeline.engine.optimizer import build_optimizer, build_schedule
 from pipeline.engine.resume import CONFIG, find_start, on_rank_zero
-from pipeline.engine.step import StepResult, StepRunner
+from pipeline.engine.step import StepRunner
 from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
 from pipeline.models.interface import TaskModel
 from pipeline.objectives import build_objective
@@ -100,7 +103,7 @@ class _Run:
             self._engine, data, self._rule, config.batch.num_micro_batches, config.seed, place
         )
         self._step = 0
-        self._tokens = 0
+        self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
         self._held_out = data.held_out("validation") if config.validation.every else None
 
     def prepare_folder(self) -> None:
@@ -111,12 +114,12 @@ class _Run:
             (run_dir / name).unlink(missing_ok=True)
         shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
 
-    def restore(self, checkpoint: Any) -> None:
+    def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         manifest = read_manifest(checkpoint)
         load_state(self._engine, checkpoint, manifest, self._place)
         self._rule.load_state_dict(manifest.rule)
-        self._step, self._tokens = manifest.step, manifest.tokens
+        self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
         if self._place.rank == 0:
             print(f"{self._config.run_dir}: going on after step {self._step}", file=sys.stderr)
 
@@ -124,21 +127,21 @@ class _Run:
         """All remaining steps."""
         config = self._config
         log = self._open_log()
-        since, steps_since, tokens_since = time.perf_counter(), 0, 0
+        since, steps_since, tokens_before = time.perf_counter(), 0, int(self._tokens)
         while self._step < config.steps:
             lr = self._engine.get_lr()[0]
             result = self._runner.run(self._step)
             self._step += 1
             steps_since += 1
-            tokens_since += int(result.num_tokens)
-            self._tokens += int(result.num_tokens)
+            self._tokens = self._tokens + result.num_tokens
             if log:
                 log.step_done()
             if self._due(config.log.every) and log:
                 record = training_record(result, self._data.terms)
-                seconds = time.perf_counter() - since
-                log.record(self._with_progress(record, lr, seconds / steps_since, tokens_since / seconds))
-                since, steps_since, tokens_since = time.perf_counter(), 0, 0
+                tokens, seconds = int(self._tokens), time.perf_counter() - since
+                speed = (tokens - tokens_before) / seconds
+                log.record(self._with_progress(record, lr, seconds / steps_since, speed))
+                since, steps_since, tokens_before = time.perf_counter(), 0, tokens
             pause = time.perf_counter()
             if self._held_out and self._due(config.validation.every):
                 self._validate(log)
@@ -166,7 +169,7 @@ class _Run:
         progress = {
             "step": self._step,
             "samples": self._step * self._config.batch.global_size,
-            "tokens": self._tokens,
+            "tokens": int(self._tokens),
         }
         return {**progress, **record, "lr": lr, "step_time_s": step_time_s, "tokens_per_s": tokens_per_s}
 
@@ -203,7 +206,7 @@ class _Run:
     def _save(self) -> None:
         manifest = CheckpointManifest(
             step=self._step,
-            tokens=self._tokens,
+            tokens=int(self._tokens),
             config=self._config.to_dict(),
             model=self._model_recipe,
             rule=self._rule.state_dict(),

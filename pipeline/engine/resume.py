@@ -65,8 +65,8 @@ def refuse_other_config(checkpoint: Path, config: RunConfig) -> None:
     for key in sorted(then.keys() | now.keys()):
         if key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
             raise UserError(
-                f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; set it back, or "
-                "start another run with name=…"
+                f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; "
+                "set it back, or start another run with name=…"
             )
 
 

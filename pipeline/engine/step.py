@@ -43,7 +43,13 @@ class StepRunner:
     """
 
     def __init__(
-        self, engine: Any, data: TrainData, rule: CoefficientRule, num_micro_batches: int, seed: int, place: Place
+        self,
+        engine: Any,
+        data: TrainData,
+        rule: CoefficientRule,
+        num_micro_batches: int,
+        seed: int,
+        place: Place,
     ) -> None:
         self._engine = engine
         self._data = data
@@ -126,8 +132,8 @@ class StepRunner:
         if self._rule.estimator == "batch" or self._rounds == 1:
             return None
         with torch.no_grad():  # dropout is replayed: the second pass draws the same masks
-            local = sum(self._forward(step, index, batch).double() for index, batch in batches)
-        return self._rule.coefficients(self._all_reduce(local), counts)
+            sums = torch.stack([self._forward(step, index, batch).double() for index, batch in batches])
+        return self._rule.coefficients(self._all_reduce(sums.sum(dim=0)), counts)
 
     def _forward(self, step: int, index: int, batch: MicroBatch) -> Tensor:
         """Loss sums [M]."""

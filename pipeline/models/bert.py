@@ -59,6 +59,8 @@ class BertTaskModel(TaskModel):
     Parameters have the names of `BertForPreTraining`, under `network`.
     """
 
+    network: BertForPreTraining
+
     def __init__(self, config: BertConfig, num_word_terms: int, *, with_nsp: bool) -> None:
         super().__init__()
         self.network = BertForPreTraining(config)
@@ -69,11 +71,12 @@ class BertTaskModel(TaskModel):
         self._num_word_terms = num_word_terms
         self._with_nsp = with_nsp
         if not with_nsp:
+            assert self.network.bert.pooler is not None
             for unused in (self.network.bert.pooler, self.network.cls.seq_relationship):
                 unused.requires_grad_(False)
 
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss sums [M] fp32 and counts [M] int64: the word terms, then next-sentence prediction if trained."""
+        """Loss sums [M] fp32, counts [M] int64: the word terms, then next-sentence prediction if trained."""
         words, pooled = self._encode(inputs)
         decoder = self.network.cls.predictions.decoder
         sums, counts = decoder(words, inputs["labels"], inputs["loss_tasks"], self._num_word_terms)

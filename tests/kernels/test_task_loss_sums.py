@@ -76,9 +76,9 @@ def test_no_row_at_all_gives_zero_sums_that_still_reach_every_parameter():
     assert torch.equal(weight.grad, torch.zeros_like(weight))
 
 
-losses_and_validity = st.lists(
-    st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=12
-).map(lambda pairs: tuple(zip(*pairs, strict=True)))
+losses_and_validity = st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=12).map(
+    lambda pairs: tuple(zip(*pairs, strict=True))
+)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,4 +1,4 @@
-"""A run file is typed: what is not known, or not possible, is refused with the key, the place and a remedy."""
+"""A run file is typed: what is unknown or impossible is refused with the key, the place and a remedy."""
 
 import pytest
 
@@ -26,7 +26,9 @@ def test_the_smallest_run_file_gets_defaults_that_train(run_file):
 
 
 def test_overrides_win_and_are_typed(run_file):
-    config = load_config(run_file(), ["objective.alpha=3e-1", "masking.corruption=[1,0,0]", "validate.every=7"])
+    config = load_config(
+        run_file(), ["objective.alpha=3e-1", "masking.corruption=[1,0,0]", "validate.every=7"]
+    )
     assert config.objective.alpha == 0.3
     assert config.masking.corruption == (1, 0, 0)
     assert config.validation.every == 7
@@ -42,13 +44,21 @@ def test_a_resolved_run_file_loads_to_itself(run_file):
     ("content", "overrides", "expected"),
     [
         (MINIMAL + "seeed: 1\n", [], ['run.yaml: unknown key "seeed"; did you mean "seed"']),
-        (MINIMAL, ["objective.alhpa=1"], ["command line", "objective.alhpa", 'did you mean "objective.alpha"']),
+        (
+            MINIMAL,
+            ["objective.alhpa=1"],
+            ["command line", "objective.alhpa", 'did you mean "objective.alpha"'],
+        ),
         (MINIMAL, ["optimiser.lr=1"], ["command line", '"optimiser"', 'did you mean "optimizer"']),
         (MINIMAL, ["objective.alpha=big"], ["command line", "objective.alpha", "number", "'big'"]),
         (MINIMAL, ["objective.alpha=-1"], ["objective.alpha", "greater than or equal to 0"]),
         (MINIMAL, ["objective.name=minmax"], ["objective.name", "'average' or 'minimax'", "'minmax'"]),
         (MINIMAL, ["precision=bf17"], ["precision", "'bf16'"]),
-        (MINIMAL, ["batch.global_size=10", "batch.micro_size=4"], ["batch", "4 does not divide global_size 10"]),
+        (
+            MINIMAL,
+            ["batch.global_size=10", "batch.micro_size=4"],
+            ["batch", "4 does not divide global_size 10"],
+        ),
         (MINIMAL, ["masking.corruption=[0.5,0.1,0.1]"], ["masking", "must sum to 1, not 0.7"]),
         (MINIMAL, ["data.quota={noun: 3}"], ["data.quota sums to 3, batch.global_size is 256"]),
         (MINIMAL, ["data.quota=even"], ["data.quota", "'uniform' or 'proportional'"]),
@@ -61,7 +71,9 @@ def test_a_resolved_run_file_loads_to_itself(run_file):
         ("", [], ["run.yaml"]),
     ],
 )
-def test_each_mistake_is_one_line_with_the_place_the_key_and_the_remedy(run_file, content, overrides, expected):
+def test_each_mistake_is_one_line_with_the_place_the_key_and_the_remedy(
+    run_file, content, overrides, expected
+):
     with pytest.raises(UserError) as refusal:
         load_config(run_file(content), overrides)
     message = str(refusal.value)

@@ -103,9 +103,7 @@ def test_a_quota_for_an_unknown_task_names_the_nearest(opened):
 def test_every_task_is_evaluated_on_every_held_out_sequence_that_holds_it(opened):
     held_out = HeldOutText(opened, "test", with_nsp=False)
     table = held_out._table
-    expected = sum(
-        len(np.unique(table[i].task_ids[table[i].task_ids != NO_TASK])) for i in range(len(table))
-    )
+    expected = sum(len(np.unique(table[i].task_ids[table[i].task_ids != NO_TASK])) for i in range(len(table)))
     assert len(list(held_out.masked_pieces())) == expected
 
 

@@ -1,4 +1,4 @@
-"""Run under torchrun: trains every case with the engine and with plain torch, and writes how far they differ."""
+"""Run under torchrun: trains every case with the engine and with plain torch; writes how far they differ."""
 
 import copy
 import json

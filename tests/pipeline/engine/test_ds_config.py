@@ -43,9 +43,15 @@ def test_every_shipped_json_is_accepted(path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"zero_optimisation": {"stage": 1}}, 'unknown key "zero_optimisation"; did you mean "zero_optimization"'),
+        (
+            {"zero_optimisation": {"stage": 1}},
+            'unknown key "zero_optimisation"; did you mean "zero_optimization"',
+        ),
         ({"gradient_clippin": 1.0}, 'unknown key "gradient_clippin"; did you mean "gradient_clipping"'),
-        ({"zero_optimization": {"stagee": 1}}, 'unknown key "zero_optimization.stagee"; did you mean "stage"'),
+        (
+            {"zero_optimization": {"stagee": 1}},
+            'unknown key "zero_optimization.stagee"; did you mean "stage"',
+        ),
         ({"zero_optimization": {"stage": 7}}, "zero_optimization.stage"),
         ({"zero_optimization": 1}, '"zero_optimization" is 1, but must be an object'),
         (

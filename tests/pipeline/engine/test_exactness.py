@@ -21,7 +21,12 @@ ADAMW = {"optimizer": "adamw", "lr": 1e-3}
 def _cases():
     stages = range(4)
     for stage, (name, objective), rule in itertools.product(stages, OBJECTIVES.items(), (SGD, ADAMW)):
-        yield {"name": f"{name}-{rule['optimizer']}-stage{stage}", "stage": stage, "objective": objective, **rule}
+        yield {
+            "name": f"{name}-{rule['optimizer']}-stage{stage}",
+            "stage": stage,
+            "objective": objective,
+            **rule,
+        }
     minimax = OBJECTIVES["minimax"]
     for stage in stages:
         no_nsp = {**minimax, "nsp": "off"}

@@ -19,7 +19,9 @@ QUICK = ["model.hidden_size=32", "batch.global_size=12", "batch.micro_size=4", "
 
 
 def pipeline(*arguments, ranks=1, cwd=None):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    )
     return subprocess.run(
         [sys.executable, *launcher, "-m", "pipeline", *map(str, arguments)],
         capture_output=True,
@@ -57,7 +59,10 @@ def test_a_run_leaves_its_configuration_metrics_board_and_checkpoints(run):
         "tensorboard",
         "checkpoints",
     }
-    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
+        "step-00000004",
+        "step-00000006",
+    ]
 
 
 def test_a_line_of_metrics_holds_what_the_design_says_and_adds_up(run):
@@ -192,7 +197,12 @@ def test_each_mistake_is_one_line_and_leaves_nothing(shards, tmp_path, overrides
 def test_a_typo_in_the_deepspeed_json_is_refused(shards, tmp_path):
     (tmp_path / "ds.json").write_text('{"zero_optimisation": {"stage": 2}}')
     refused = pipeline(
-        "pretrain", TINY, f"data.path={shards}", f"out_dir={tmp_path}/runs", "--deepspeed", tmp_path / "ds.json"
+        "pretrain",
+        TINY,
+        f"data.path={shards}",
+        f"out_dir={tmp_path}/runs",
+        "--deepspeed",
+        tmp_path / "ds.json",
     )
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()

@@ -34,6 +34,9 @@ def export(checkpoint: Path, out: Path) -> None:
         exported.load_state_dict(model.network.state_dict())
         exported.save_pretrained(folder)
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(checkpoint / TOKENIZER), model_max_length=recipe.sequence_length, **_SPECIALS
+            tokenizer_file=str(checkpoint / TOKENIZER),
+            model_max_length=recipe.sequence_length,
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            **_SPECIALS,
         )
         tokenizer.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -29,6 +30,8 @@ def after_import() -> None:
     # results with it are the same.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed calls collectives by names that torch is about to change; no user can do anything about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
 
 
 def refusal(zero_stage: int, precision: str, device: torch.device) -> str | None:

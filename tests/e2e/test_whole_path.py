@@ -34,14 +34,9 @@ def run(program, *arguments):
 def runs(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("e2e")
     for name in ("average", "minimax"):
-        keys = [
-            f"data.path={shards}",
-            f"out_dir={folder}",
-            f"name={name}",
-            f"objective.name={name}",
-            "steps=30",
-        ]
-        finished = run("pipeline", "pretrain", TINY, *keys, "schedule.warmup_steps=5", "optimizer.lr=3e-3")
+        keys = [f"data.path={shards}", f"out_dir={folder}", f"name={name}", f"objective.name={name}"]
+        longer = ["steps=30", "schedule.warmup_steps=5", "optimizer.lr=3e-3"]
+        finished = run("pipeline", "pretrain", TINY, *keys, *longer)
         assert finished.returncode == 0, finished.stderr
     return folder
 

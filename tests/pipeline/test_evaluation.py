@@ -16,11 +16,9 @@ from pipeline.evaluation import (
 from pipeline.models.interface import Scores
 
 
-def totals(counts, losses, correct=None):
+def totals(counts, losses):
     counts, losses = np.array(counts, float), np.array(losses, float)
-    return HeldOutTotals(
-        losses, np.zeros_like(losses) if correct is None else np.array(correct, float), counts
-    )
+    return HeldOutTotals(losses, np.zeros_like(losses), counts)
 
 
 def test_the_loss_is_the_mean_over_pieces_not_over_documents():

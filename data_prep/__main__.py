@@ -18,6 +18,7 @@ from data_prep.prepare import Prepared, Settings, prepare_text
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Turn a corpus into tagged, tokenised Arrow shards, a folder per task group.",
     epilog="Example: data_prep text books/*.txt --out shards",

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -40,6 +41,8 @@ def run_program(name: str, program: Callable[..., object]) -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    # A job that is told to stop cleans up what is half-written, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = program(arguments, standalone_mode=False, prog_name=name)
         sys.exit(code if isinstance(code, int) else 0)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
 from data_prep.corpus import Corpus, Document
 from data_prep.durable import complete_folder
@@ -20,6 +19,7 @@ from data_prep.pieces import (
     tokenizer_json,
     train_tokenizer,
 )
+from data_prep.progress import progress
 from data_prep.schema import SCHEMA_VERSION, TOKENIZER, Manifest, Shard, Split, write_manifest
 from data_prep.sequences import PairBuilder, PairedSequence
 from data_prep.shards import write_shards
@@ -116,7 +116,7 @@ class _Documents:
                 yield from sections(document, self._section_words)
 
     def _survey(self) -> list[Survey]:
-        surveys = [survey(item) for item in tqdm(self, desc="reading", unit=" documents", leave=False)]
+        surveys = [survey(item) for item in progress(self, desc="reading", unit=" documents", leave=False)]
         if not surveys:
             raise UserError(f"{', '.join(map(str, self._corpus.paths))}: no text in the corpus")
         return surveys
@@ -125,20 +125,20 @@ class _Documents:
 def _train_tokenizer(documents: _Documents, splits: list[Split], vocab_size: int) -> Tokenizer:
     """A tokenizer that has seen the training split alone."""
     texts = (item.text for item, split in zip(documents, splits, strict=True) if split == "train")
-    return train_tokenizer(tqdm(texts, desc="tokenizer", unit=" documents", leave=False), vocab_size)
+    return train_tokenizer(progress(texts, desc="tokenizer", unit=" documents", leave=False), vocab_size)
 
 
 def _encode(
     documents: _Documents, splits: list[Split], tagger: Tagger, tokenizer: Tokenizer
 ) -> dict[Split, list[EncodedDocument]]:
     encoded: dict[Split, list[EncodedDocument]] = {split: [] for split in _SPLITS}
-    with tqdm(total=documents.words, desc="tagging", unit=" words", unit_scale=True) as progress:
+    with progress(total=documents.words, desc="tagging", unit=" words", unit_scale=True) as bar:
         tagged = zip(tagger.tag(documents), splits, documents.surveys, strict=True)
         for (document, paragraphs), split, item in tagged:
             pieces = encode_document(tokenizer, document.doc_id, paragraphs)
             if len(pieces):
                 encoded[split].append(pieces)
-            progress.update(item.words)
+            bar.update(item.words)
     return encoded
 
 

@@ -1,5 +1,7 @@
 """The program `pipeline`."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from data_prep.errors import run_program
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Pre-training that holds up on the worst downstream task.",
     epilog="Example: pipeline pretrain configs/tiny.yaml data.path=shards",
@@ -53,6 +56,9 @@ def pretrain(
     ds_settings = load_ds_config(run_config.deepspeed)
     data = text_data(run_config)
     recipe = text_recipe(run_config, data.shards)
+    if data.absent_tasks and os.environ.get("RANK", "0") == "0":
+        absent = ", ".join(data.absent_tasks)
+        print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
     place = join_ranks()
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)

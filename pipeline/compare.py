@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from data_prep.errors import UserError
+from data_prep.progress import progress
 from pipeline.assembly import model_from_checkpoint
 from pipeline.config import RunConfig
 from pipeline.data.text import HeldOutText, Shards, loss_terms
@@ -23,7 +23,10 @@ def compare_checkpoints(paths: list[Path], data: Path, split: str) -> Comparison
     """
     shards = Shards(data)
     checkpoints = [find_checkpoint(path) for path in paths]
-    reports = [_report(checkpoint, shards, split) for checkpoint in tqdm(checkpoints, desc="evaluating")]
+    reports = [
+        _report(checkpoint, shards, split)
+        for checkpoint in progress(checkpoints, desc="evaluating", unit=" checkpoints", leave=False)
+    ]
     held_out = HeldOutText(shards, split, with_nsp=False)
     return Comparison(data, split, held_out.mask_hash, unigram_losses(shards, held_out), reports)
 

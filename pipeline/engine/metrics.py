@@ -56,13 +56,14 @@ class RunLog:
         append_line(self._folder / VALIDATION, record)
         for task, loss in record["task_loss"].items():
             self._board.add_scalar(f"validation_loss/{task}", loss, record["step"])
-        self._board.add_scalar("validation/average_loss", record["average_loss"], record["step"])
-        worst = ""
-        if record["worst_task"] is not None:
-            self._board.add_scalar("validation/worst_loss", record["worst_loss"], record["step"])
-            worst = f", worst {record['worst_task']} {record['worst_loss']:.3f}"
-        line = f"step {record['step']}: held-out average {record['average_loss']:.3f}{worst}"
-        tqdm.write(line, file=sys.stderr)
+        if record["worst_task"] is None:
+            line = "too few held-out predictions to judge any task"
+        else:
+            for name in ("average_loss", "worst_loss"):
+                self._board.add_scalar(f"validation/{name}", record[name], record["step"])
+            worst = f"worst {record['worst_task']} {record['worst_loss']:.3f}"
+            line = f"held-out average {record['average_loss']:.3f}, {worst}"
+        tqdm.write(f"{self._folder.name}: step {record['step']}, {line}", file=sys.stderr)
 
     def close(self) -> None:
         """Flush everything."""

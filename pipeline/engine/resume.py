@@ -13,7 +13,7 @@ from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, re
 from pipeline.engine.launch import Place
 
 CONFIG = "config.yaml"
-MAY_DIFFER = ("steps", "out_dir", "deepspeed", "validate", "checkpoint", "log")
+MAY_DIFFER = ("name", "steps", "out_dir", "deepspeed", "validate", "checkpoint", "log")
 """Keys and sections that a run may change when it goes on: they do not change the steps already taken."""
 
 Result = TypeVar("Result")

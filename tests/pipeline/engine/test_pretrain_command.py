@@ -122,6 +122,16 @@ def test_a_finished_run_says_so_and_does_nothing(run, shards):
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
+def test_another_run_can_start_from_a_checkpoint_by_its_path(run, shards, tmp_path):
+    start = run / "checkpoints" / "step-00000004"
+    branch = pretrain(tmp_path, shards, "name=branch", "steps=6", f"checkpoint.resume={start}")
+    assert branch.returncode == 0, branch.stderr
+    assert [line["step"] for line in records(tmp_path / "branch")] == [5, 6]
+    parts = ("checkpoints", "step-00000006", "model.safetensors")
+    branched, trunk = (load_file(folder.joinpath(*parts)) for folder in (tmp_path / "branch", run))
+    assert all((branched[name] == trunk[name]).all() for name in trunk)
+
+
 @pytest.mark.parametrize("stage", [0, 3])
 def test_two_ranks_reach_the_parameters_of_one_process(run, shards, tmp_path, stage):
     ds_json = TINY.parents[1] / "ds_configs" / f"zero{stage}.json"

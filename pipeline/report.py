@@ -95,17 +95,12 @@ class Comparison:
                 f"Too few held-out pieces to judge, left out of worst and average: {', '.join(few)}."
             )
         for report in self.reports:
-            behind = [
-                name
-                for name, figures in report.tasks.items()
-                if figures.judged and figures.loss.value >= self.unigram[name]
-            ]
-            if behind:
-                remarks.append(
-                    f"{report.run} does not beat the unigram distribution of: {', '.join(behind)}."
-                )
-            else:
-                remarks.append(f"{report.run} beats the unigram distribution of every judged task.")
+            judged = {name: f.loss.value for name, f in report.tasks.items() if f.judged}
+            behind = [name for name, loss in judged.items() if loss >= self.unigram[name]]
+            ahead = [name for name in judged if name not in behind]
+            for verb, names in (("beats", ahead), ("does not beat", behind)):
+                if names:
+                    remarks.append(f"{report.run} {verb} the unigram distribution of: {', '.join(names)}.")
         return remarks
 
     def _average_unigram(self) -> float | None:

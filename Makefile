@@ -27,10 +27,10 @@ setup: $(STAMP)
 $(STAMP): requirements.lock requirements-tagger.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 2; }
-	@echo "Installing the pinned dependencies into $(VENV) (a few minutes the first time)"
+	@echo "Installing the pinned dependencies into $(VENV), 3 GB, a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get update && apt-get install -y python3-venv && \
 		$(PYTHON) -m venv $(VENV); }
-	@pip install --no-cache-dir --quiet --requirement requirements.lock
+	@pip install --no-cache-dir --requirement requirements.lock
 	@pip install --no-cache-dir --quiet --no-deps --requirement requirements-tagger.txt
 	@pip install --no-cache-dir --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Corpus:
             if path.is_dir():
                 raise UserError(f"{path}: is a folder; name its files, for example {path}/*.txt")
             if not path.is_file():
-                raise UserError(f"{path}: no such file")
+                raise UserError(f"{path}: no such file; check the path")
             if _kind(path) not in (".txt", ".jsonl"):
                 raise UserError(f"{path}: unknown kind of file; give .txt or .jsonl, plain or .gz")
 
@@ -65,7 +66,7 @@ class Corpus:
                     yield Document(path.name, _decode(stream.read(), str(path)))
                 else:
                     yield from self._json_lines(path, stream)
-            except (gzip.BadGzipFile, EOFError) as error:
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 raise UserError(f"{path}: damaged gzip file ({error}); fetch it again") from error
 
     def _json_lines(self, path: Path, lines: Iterable[bytes]) -> Iterator[Document]:
@@ -76,10 +77,9 @@ class Corpus:
                 continue
             try:
                 record = json.loads(content)
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{where}: not JSON ({error.msg}); each line must be one JSON object"
-                ) from error
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", error)
+                raise UserError(f"{where}: not JSON ({reason}); each line must be one JSON object") from error
             if not isinstance(record, dict):
                 raise UserError(f"{where}: a JSON {type(record).__name__}; each line must be one JSON object")
             text = record.get(self.text_field)
@@ -88,17 +88,23 @@ class Corpus:
                     f'{where}: no text in field "{self.text_field}"; name the field with --text-field '
                     f"(this line has: {', '.join(map(str, record)) or 'none'})"
                 )
-            text = text.encode(errors="replace").decode()  # JSON can hold lone surrogates, UTF-8 cannot
-            yield Document(str(record.get(self.id_field, f"{path.name}:{number}")), text)
+            doc_id = record.get(self.id_field)
+            doc_id = f"{path.name}:{number}" if doc_id is None else str(doc_id)
+            yield Document(_without_surrogates(doc_id), _without_surrogates(text))
 
 
 def _kind(path: Path) -> str:
     return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
+def _without_surrogates(text: str) -> str:
+    """JSON can hold lone surrogates, UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
+
+
 def _decode(content: bytes, where: str) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return content.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{where}: not UTF-8 (byte {error.start}: 0x{content[error.start]:02x}); "

@@ -57,6 +57,7 @@ def complete_folder(folder: Path, flag: str) -> Iterator[Path]:
     On any failure the sibling is removed and `folder` stays as it was.
     """
     refuse_occupied(folder, flag)
+    folder = folder.absolute()  # "." has no name
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:

@@ -26,7 +26,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """The message of an error folded onto one line."""
     if isinstance(error, TyperException):
-        return " ".join(error.format_message().split()) + " (see --help)"
+        return (" ".join(error.format_message().split()) or "no command given") + " (see --help)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(line.strip() for line in str(error).splitlines())

@@ -7,7 +7,7 @@ UNASSIGNED = -1
 
 
 def assign_groups(task_words: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """One task per sequence such that groups are as even as the corpus allows, scarce tasks served first.
+    """One task per sequence such that groups are nearly even, scarce tasks served first.
 
     Each task in turn, from the one that the fewest sequences hold, takes sequences that hold it, drawn at
     random, up to an even share of what is left. What then remains goes to the smallest group it can join.

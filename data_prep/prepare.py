@@ -11,14 +11,7 @@ from data_prep.corpus import Corpus, Document
 from data_prep.durable import complete_folder
 from data_prep.errors import UserError
 from data_prep.groups import assign_groups
-from data_prep.pieces import (
-    EncodedDocument,
-    encode_document,
-    load_tokenizer,
-    tokenizer_component,
-    tokenizer_json,
-    train_tokenizer,
-)
+from data_prep.pieces import EncodedDocument, encode_document
 from data_prep.progress import progress
 from data_prep.schema import SCHEMA_VERSION, TOKENIZER, Manifest, Shard, Split, write_manifest
 from data_prep.sequences import PairBuilder, PairedSequence
@@ -26,6 +19,7 @@ from data_prep.shards import write_shards
 from data_prep.splits import MIN_DOCUMENTS, Survey, assign_splits, section_words, sections, survey
 from data_prep.tagging import Tagger
 from data_prep.tasks import TASK_NAMES
+from data_prep.tokenizer import load_tokenizer, tokenizer_component, tokenizer_json, train_tokenizer
 
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -118,7 +112,9 @@ class _Documents:
     def _survey(self) -> list[Survey]:
         surveys = [survey(item) for item in progress(self, desc="reading", unit=" documents", leave=False)]
         if not surveys:
-            raise UserError(f"{', '.join(map(str, self._corpus.paths))}: no text in the corpus")
+            raise UserError(
+                f"{', '.join(map(str, self._corpus.paths))}: no text in the corpus; give files that hold some"
+            )
         return surveys
 
 
@@ -145,11 +141,13 @@ def _encode(
 def _write_split(
     folder: Path, split: Split, pairs: list[PairedSequence], vocab_size: int, seed: int
 ) -> Iterator[Shard]:
+    if not pairs:
+        raise UserError(
+            f"the {split} split of the corpus gives no sequence; give more text, or another --seed"
+        )
     if split != "train":
         yield from write_shards(folder, split, None, pairs, TASK_NAMES, vocab_size)
         return
-    if not pairs:
-        raise UserError("the corpus gives no training sequence; give more text")
     groups = assign_groups(np.stack([pair.task_words(len(TASK_NAMES)) for pair in pairs]), seed)
     for task_id, task in enumerate(TASK_NAMES):
         members = [pairs[index] for index in np.flatnonzero(groups == task_id)]

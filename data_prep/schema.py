@@ -72,6 +72,12 @@ class Shard(_Record):
     sha256: str
 
 
+class _Versioned(BaseModel):
+    """What manifests of all versions have in common."""
+
+    schema_version: int
+
+
 class Manifest(_Record):
     """Everything that a reader must know about a folder of shards."""
 
@@ -115,17 +121,19 @@ def read_manifest(folder: Path) -> Manifest:
         )
     content = path.read_bytes()
     hash_file = folder / MANIFEST_HASH
-    if not hash_file.is_file() or hash_file.read_text().split()[:1] != [hashlib.sha256(content).hexdigest()]:
+    if not hash_file.is_file() or hash_file.read_bytes().split()[:1] != [
+        hashlib.sha256(content).hexdigest().encode()
+    ]:
         raise UserError(f"{path}: does not match {MANIFEST_HASH}; prepare the shards again")
     try:
-        manifest = Manifest.model_validate_json(content)
+        version = _Versioned.model_validate_json(content).schema_version
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}; "
+                "prepare the shards again"
+            )
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {where}: {first['msg']}; prepare the shards again") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}; "
-            "prepare the shards again"
-        )
-    return manifest

@@ -67,13 +67,16 @@ class PairBuilder:
         start = 0
         while start < len(document):
             end = _cut(document, start, start + self._budget)
-            wants_random = len(self._documents) > 1 and random.random() < 0.5
             middle = _segment_end(document, start, end, random)
-            if wants_random or middle == end:
-                if len(self._documents) == 1:  # a last lone word, and nobody to pair it with
+            one_word = middle == end
+            if one_word and end - start > self._budget // 2:  # it fills the sequence, so it is cut
+                middle = start + self._budget // 2
+            alone = len(self._documents) == 1
+            if alone and middle == end:
+                if end == len(document):  # a last lone word, and nobody to pair it with
                     return
-                if middle == end and end - start > self._budget // 2:  # one word fills the sequence
-                    middle = start + self._budget // 2
+                end = min(start + self._budget, len(document))  # the next word is cut, since it does not fit
+            if not alone and (one_word or random.random() < 0.5):
                 first = _Segment(document, start, middle)
                 yield self._join(
                     first, self._partner(index, self._budget - (middle - start), random), IS_RANDOM

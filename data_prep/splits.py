@@ -49,11 +49,12 @@ def sections(document: Document, num_words: int) -> Iterator[Document]:
     block: list[str] = []
     size, number = 0, 1
     for line in _short_lines(document.text, num_words):
-        block.append(line)
-        size += len(line.split())
-        if size >= (num_words if not line.strip() else 2 * num_words):
+        length = len(line.split())
+        if size >= num_words and (not length or size + length > 2 * num_words):
             yield Document(f"{document.doc_id}#{number}", "\n".join(block))
             block, size, number = [], 0, number + 1
+        block.append(line)
+        size += length
     if size:
         yield Document(f"{document.doc_id}#{number}", "\n".join(block))
 

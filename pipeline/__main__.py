@@ -48,9 +48,10 @@ def pretrain(
     # Only now what takes seconds to import: a typo is told at once.
     import torch
 
-    from pipeline.assembly import build_model, recipe_dict, text_data, text_recipe
+    from pipeline.assembly import build_model, text_data, text_recipe
     from pipeline.engine.ds_config import load_ds_config
     from pipeline.engine.launch import join_ranks
+    from pipeline.engine.pretrain import Job
     from pipeline.engine.pretrain import pretrain as run_pretraining
 
     ds_settings = load_ds_config(run_config.deepspeed)
@@ -62,7 +63,7 @@ def pretrain(
     place = join_ranks()
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
-    run_pretraining(run_config, ds_settings, data, model, recipe_dict(recipe), place)
+    run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
 
 
 @app.command(

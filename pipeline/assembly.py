@@ -1,13 +1,13 @@
 """The one place that knows which data and which model a run file's backbone means."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.data.text import UNTAGGED, Shards, TextData, loss_terms
+from pipeline.data.shards import Shards
+from pipeline.data.text import UNTAGGED, TextData, loss_terms
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters
 from pipeline.models.bert import BertTaskModel, bert_config
 
@@ -66,8 +66,3 @@ def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tup
     model = build_model(RunConfig.model_validate(manifest.config), recipe)
     load_parameters(checkpoint, manifest, model.network)
     return model.eval(), recipe
-
-
-def recipe_dict(recipe: TextRecipe) -> dict[str, Any]:
-    """The recipe as a checkpoint keeps it."""
-    return recipe.model_dump(mode="json")

@@ -8,7 +8,9 @@ from data_prep.errors import UserError
 from data_prep.progress import progress
 from pipeline.assembly import model_from_checkpoint
 from pipeline.config import RunConfig
-from pipeline.data.text import HeldOutText, Shards, loss_terms
+from pipeline.data.shards import Shards
+from pipeline.data.text import loss_terms
+from pipeline.data.text_held_out import HeldOutText
 from pipeline.data.unigram import unigram_losses
 from pipeline.engine.checkpoint import find_checkpoint, read_manifest
 from pipeline.evaluation import held_out_totals, task_figures

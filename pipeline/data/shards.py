@@ -1,14 +1,17 @@
-"""Reading of the shards that data_prep wrote: memory-mapped, checked against the manifest."""
+"""Reading of what data_prep wrote: memory-mapped, checked against the manifest."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
+from data_prep.durable import sha256_file
 from data_prep.errors import UserError
-from data_prep.schema import Manifest, Shard, arrow_schema
+from data_prep.schema import TOKENIZER, Manifest, Shard, arrow_schema, read_manifest
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,50 @@ class SequenceTable:
             kept = tasks < num_tasks
             counts += np.bincount(tasks[kept] * vocab_size + ids[kept], minlength=len(counts))
         return counts.reshape(num_tasks, vocab_size)
+
+
+class Shards:
+    """A folder of shards: manifest, tokenizer, tables."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = read_manifest(folder)
+        path = folder / TOKENIZER
+        if not path.is_file() or sha256_file(path) != self.manifest.tokenizer.sha256:
+            raise UserError(
+                f"{path}: not the tokenizer that the manifest describes; prepare the shards again"
+            )
+        self.tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        self.pad_id = self._special_id("[PAD]")
+        self.mask_id = self._special_id("[MASK]")
+
+    def _special_id(self, special: str) -> int:
+        found = self.tokenizer.token_to_id(special)
+        assert found is not None, f"data_prep writes no tokenizer without {special}"
+        return found
+
+    @property
+    def task_names(self) -> list[str]:
+        """The masked-word tasks, in the order of their ids."""
+        return self.manifest.task_names
+
+    @cached_property
+    def ordinary_ids(self) -> NDArray[np.int64]:
+        """Ids of all pieces that are not specials."""
+        specials = [i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special]
+        return np.setdiff1d(np.arange(self.manifest.vocab_size), specials)
+
+    def train_table(self, task: str) -> SequenceTable:
+        """A task group."""
+        return SequenceTable(self.folder, self.manifest, self.manifest.shards_of("train", task))
+
+    def piece_counts(self) -> NDArray[np.int64]:
+        """[T, V] how often each piece stands in a word of each task, in all training sequences."""
+        num_tasks, vocab_size = len(self.task_names), self.manifest.vocab_size
+        return sum(
+            (self.train_table(task).piece_counts(num_tasks, vocab_size) for task in self.task_names),
+            np.zeros((num_tasks, vocab_size), np.int64),
+        )
 
 
 def _open(folder: Path, shard: Shard, schema: pa.Schema) -> list[pa.RecordBatch]:

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.text import HeldOutText, Shards
+from pipeline.data.shards import Shards
+from pipeline.data.text_held_out import HeldOutText
 
 
 def unigram_losses(shards: Shards, held_out: HeldOutText) -> dict[str, float]:

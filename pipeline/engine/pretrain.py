@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +34,30 @@ from pipeline.models.interface import TaskModel
 from pipeline.objectives import build_objective
 
 
-def pretrain(
-    config: RunConfig,
-    ds_settings: dict[str, Any],
-    data: TrainData,
-    model: TaskModel,
-    model_recipe: dict[str, Any],
-    place: Place,
-) -> None:
-    """Train `model` on `data` to `config.steps` on all ranks, from the run's newest checkpoint if it has one.
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, and where.
 
-    Args:
-        config: the run file.
-        ds_settings: the checked DeepSpeed JSON.
-        data: training data.
-        model: the model, initialised alike on all ranks.
-        model_recipe: what `model` was built from beside the configuration; kept in checkpoints.
-        place: this process among the ranks.
+    `ds_settings` is the checked DeepSpeed JSON. `model` is initialised alike on all ranks; `model_recipe` is
+    what it was built from beside the configuration, and is kept in checkpoints.
+    """
+
+    config: RunConfig
+    ds_settings: dict[str, Any]
+    data: TrainData
+    model: TaskModel
+    model_recipe: dict[str, Any]
+    place: Place
+
+
+def pretrain(job: Job) -> None:
+    """Train to `job.config.steps` on all ranks, from the run's newest checkpoint if it has one.
 
     Raises:
         UserError: a refusal, before the first step.
     """
-    reason = workarounds.refusal(zero_stage(ds_settings), config.precision, place.device)
+    config, place = job.config, job.place
+    reason = workarounds.refusal(zero_stage(job.ds_settings), config.precision, place.device)
     if reason:
         raise UserError(reason)
     start = on_rank_zero(place, lambda: find_start(config))
@@ -63,7 +66,7 @@ def pretrain(
         if place.rank == 0:
             print(f"{config.run_dir}: already at step {first_step} of {config.steps}; nothing to do")
         return
-    run = _Run(config, ds_settings, data, model, model_recipe, place)
+    run = TrainingRun(job)
     if start:
         run.restore(start)
     elif place.rank == 0:
@@ -71,27 +74,19 @@ def pretrain(
     run.train()
 
 
-class _Run:
-    def __init__(
-        self,
-        config: RunConfig,
-        ds_settings: dict[str, Any],
-        data: TrainData,
-        model: TaskModel,
-        model_recipe: dict[str, Any],
-        place: Place,
-    ) -> None:
+class TrainingRun:
+    """A job under way: DeepSpeed's engine, the step it is at, and what it writes."""
+
+    def __init__(self, job: Job) -> None:
         import deepspeed
 
-        self._config = config
-        self._data = data
-        self._model = model
-        self._model_recipe = model_recipe
-        self._place = place
-        self._ds_config = complete_ds_config(ds_settings, config, place.world_size)
-        self._engine, *_ = deepspeed.initialize(
-            model=model.to(place.device),
-            optimizer=build_optimizer(model, config.optimizer),
+        config, data, place = job.config, job.data, job.place
+        self._config, self._data, self._place = config, data, place
+        self._model, self._model_recipe = job.model, job.model_recipe
+        self._ds_config = complete_ds_config(job.ds_settings, config, place.world_size)
+        self.engine, *_ = deepspeed.initialize(
+            model=job.model.to(place.device),
+            optimizer=build_optimizer(job.model, config.optimizer),
             lr_scheduler=build_schedule(config.schedule, config.steps),
             config=self._ds_config,
         )
@@ -99,8 +94,8 @@ class _Run:
         self._rule = CoefficientRule(
             build_objective(objective), data.terms, objective.estimator, objective.ema_decay, place.device
         )
-        self._runner = StepRunner(
-            self._engine, data, self._rule, config.batch.num_micro_batches, config.seed, place
+        self.runner = StepRunner(
+            self.engine, data, self._rule, config.batch.num_micro_batches, config.seed, place
         )
         self._step = 0
         self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
@@ -117,7 +112,7 @@ class _Run:
     def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         manifest = read_manifest(checkpoint)
-        load_state(self._engine, checkpoint, manifest, self._place)
+        load_state(self.engine, checkpoint, manifest, self._place)
         self._rule.load_state_dict(manifest.rule)
         self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
         if self._place.rank == 0:
@@ -129,8 +124,8 @@ class _Run:
         log = self._open_log()
         since, steps_since, tokens_before = time.perf_counter(), 0, int(self._tokens)
         while self._step < config.steps:
-            lr = self._engine.get_lr()[0]
-            result = self._runner.run(self._step)
+            lr = self.engine.get_lr()[0]
+            result = self.runner.run(self._step)
             self._step += 1
             steps_since += 1
             self._tokens = self._tokens + result.num_tokens
@@ -176,9 +171,9 @@ class _Run:
     def _validate(self, log: RunLog | None) -> None:
         assert self._held_out is not None
         terms = self._data.terms
-        self._engine.eval()
+        self.engine.eval()
         totals = held_out_totals(
-            lambda inputs: self._engine(inputs, score=True),
+            lambda inputs: self.engine(inputs, score=True),
             self._held_out,
             len(terms),
             self._place.device,
@@ -211,11 +206,11 @@ class _Run:
             model=self._model_recipe,
             rule=self._rule.state_dict(),
             world_size=self._place.world_size,
-            zero_stage=self._engine.zero_optimization_stage(),
+            zero_stage=self.engine.zero_optimization_stage(),
             files={},
         )
         save_checkpoint(
-            self._engine,
+            self.engine,
             self._model.network,
             self._config.run_dir,
             manifest,

@@ -8,7 +8,9 @@ from data_prep.errors import UserError
 from data_prep.schema import NO_TASK
 from data_prep.tasks import TASK_NAMES
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
-from pipeline.data.text import HeldOutText, Shards, TextData
+from pipeline.data.shards import Shards
+from pipeline.data.text import TextData
+from pipeline.data.text_held_out import HeldOutText
 from pipeline.data.unigram import task_unigrams, unigram_losses
 
 

@@ -12,7 +12,7 @@ from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import full_parameters
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.pretrain import _Run
+from pipeline.engine.pretrain import Job, TrainingRun
 
 NUM_STEPS = 5
 
@@ -45,11 +45,12 @@ def run_case(case, shards, place):
     model = build_model(config, recipe)
     initial = copy.deepcopy(model.network)
     num_steps = case.get("num_steps", NUM_STEPS)
-    run = _Run(config, {"zero_optimization": {"stage": case["stage"]}}, data, model, {}, place)
+    settings = {"zero_optimization": {"stage": case["stage"]}}
+    run = TrainingRun(Job(config, settings, data, model, {}, place))
     absent = 0
     for step in range(num_steps):
-        absent += int((run._runner.run(step).counts[:9] == 0).sum())
-    trained = {name: value.cpu() for name, value in full_parameters(run._engine, model.network)}
+        absent += int((run.runner.run(step).counts[:9] == 0).sum())
+    trained = {name: value.cpu() for name, value in full_parameters(run.engine, model.network)}
     if place.rank != 0:
         return None
     plain = copy.deepcopy(initial)

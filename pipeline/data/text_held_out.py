@@ -1,0 +1,93 @@
+"""Held-out text with fixed masks: what is masked depends on no run file."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_prep.errors import UserError
+from data_prep.schema import NO_LABEL, NO_TASK
+from pipeline.data.interface import HeldOutBatch
+from pipeline.data.masking import draw_masked
+from pipeline.data.shards import SequenceRow, SequenceTable, Shards
+from pipeline.data.text_batch import TextBatch, empty_inputs
+
+_EVALUATION_STREAM = 3
+"""Keeps these random numbers apart from those of the training masks."""
+_RATE = 0.15
+_BATCH_SIZE = 64
+_PAIR_QUERY = -1
+"""Stands for next-sentence prediction among the task ids of queries."""
+
+
+class HeldOutText:
+    """A held-out split: each task on every sequence that holds it, with fixed masks."""
+
+    def __init__(self, shards: Shards, split: str, *, with_nsp: bool) -> None:
+        entries = [entry for entry in shards.manifest.shards if entry.split == split]
+        self._table = SequenceTable(shards.folder, shards.manifest, entries)
+        if not len(self._table):
+            raise UserError(f"{shards.folder}: no sequences in the {split} split; prepare more text")
+        self._shards = shards
+        names: dict[str, int] = {}
+        self._clusters = [names.setdefault(row.doc_id, len(names)) for row in self._table_rows()]
+        self.num_clusters = len(names)
+        self._queries = list(self._make_queries(with_nsp))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in all."""
+        return -(-len(self._queries) // _BATCH_SIZE)
+
+    @cached_property
+    def mask_hash(self) -> str:
+        """SHA-256 over (sequence, task, masked positions)."""
+        digest = hashlib.sha256()
+        for row, task, positions in self._queries:
+            if task != _PAIR_QUERY:
+                digest.update(np.array([row, task, len(positions), *positions], np.int64).tobytes())
+        return digest.hexdigest()
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> Iterator[HeldOutBatch]:
+        """This rank's batches, round-robin; equally many on every rank."""
+        rounds = -(-self.num_batches // world_size)
+        for number in range(rank, rounds * world_size, world_size):
+            first = number * _BATCH_SIZE
+            yield self._batch(self._queries[first : first + _BATCH_SIZE])
+
+    def masked_pieces(self) -> Iterator[tuple[int, NDArray]]:
+        """(task, ids of the masked pieces) of every task on every sequence that holds it."""
+        for index, task, positions in self._queries:
+            if task != _PAIR_QUERY:
+                yield task, self._table[index].input_ids[positions]
+
+    def _table_rows(self) -> Iterator[SequenceRow]:
+        return (self._table[index] for index in range(len(self._table)))
+
+    def _make_queries(self, with_nsp: bool) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+        """(sequence, task, masked positions); for next-sentence prediction nothing is masked."""
+        for index, row in enumerate(self._table_rows()):
+            for task in np.unique(row.task_ids[row.task_ids != NO_TASK]):
+                random = np.random.default_rng([_EVALUATION_STREAM, index, int(task)])
+                yield (
+                    index,
+                    int(task),
+                    draw_masked(row.word_ids, row.task_ids == task, _RATE, random),
+                )
+            if with_nsp:
+                yield index, _PAIR_QUERY, np.empty(0, np.int64)
+
+    def _batch(self, queries: list[tuple[int, int, NDArray[np.int64]]]) -> HeldOutBatch:
+        if not queries:
+            return HeldOutBatch(empty_inputs(self._shards.pad_id), torch.zeros(1, dtype=torch.long))
+        rows = TextBatch(self._shards.pad_id)
+        for index, task, positions in queries:
+            row = self._table[index]
+            ids = row.input_ids.astype(np.int64)
+            ids[positions] = self._shards.mask_id
+            label = row.next_sentence_label if task == _PAIR_QUERY else NO_LABEL
+            rows.add(row, ids, positions, np.full(len(positions), task, np.int64), label)
+        return HeldOutBatch(rows.tensors(), torch.tensor([self._clusters[index] for index, *_ in queries]))

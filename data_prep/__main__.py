@@ -115,7 +115,8 @@ def _print_summary(prepared: Prepared, out: Path) -> None:
     padding = 1 - tokens / (rows * manifest.sequence_length) if rows else 0
     console.print(
         f"Held out: {' and '.join(held_out)} sequences. Vocabulary: {manifest.vocab_size:,} pieces. "
-        f"Padding at length {manifest.sequence_length}: {padding:.1%}.",
+        f"Padding at length {manifest.sequence_length}: {padding:.1%}. "
+        f"Left out, without a word of any task: {prepared.num_without_task:,} training sequences.",
         highlight=False,
     )
 

@@ -19,7 +19,13 @@ from data_prep.shards import write_shards
 from data_prep.splits import MIN_DOCUMENTS, Survey, assign_splits, section_words, sections, survey
 from data_prep.tagging import Tagger
 from data_prep.tasks import TASK_NAMES
-from data_prep.tokenizer import load_tokenizer, tokenizer_component, tokenizer_json, train_tokenizer
+from data_prep.tokenizer import (
+    highest_id,
+    load_tokenizer,
+    tokenizer_component,
+    tokenizer_json,
+    train_tokenizer,
+)
 
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -42,6 +48,8 @@ class Prepared:
 
     manifest: Manifest
     warnings: list[str]
+    num_without_task: int
+    """Training sequences that hold no word of any task, and were left out."""
 
 
 def prepare_text(corpus: Corpus, out: Path, settings: Settings) -> Prepared:
@@ -57,15 +65,18 @@ def prepare_text(corpus: Corpus, out: Path, settings: Settings) -> Prepared:
         splits = assign_splits(documents.surveys, settings.shares, settings.seed)
         tokenizer = given or _train_tokenizer(documents, splits, settings.vocab_size)
         encoded = _encode(documents, splits, tagger, tokenizer)
+        vocab_size = highest_id(tokenizer) + 1
         shards: list[Shard] = []
+        num_sequences = 0
         for split in _SPLITS:
             pairs = list(PairBuilder(encoded[split], tokenizer, settings.sequence_length, settings.seed))
-            shards += _write_split(folder, split, pairs, tokenizer.get_vocab_size(), settings.seed)
+            shards += _write_split(folder, split, pairs, vocab_size, settings.seed)
+            num_sequences += len(pairs)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             task_names=list(TASK_NAMES),
             sequence_length=settings.sequence_length,
-            vocab_size=tokenizer.get_vocab_size(),
+            vocab_size=vocab_size,
             seed=settings.seed,
             tagger=tagger.component,
             tokenizer=tokenizer_component(tokenizer),
@@ -75,7 +86,8 @@ def prepare_text(corpus: Corpus, out: Path, settings: Settings) -> Prepared:
         )
         (folder / TOKENIZER).write_bytes(tokenizer_json(tokenizer))
         write_manifest(folder, manifest)
-    return Prepared(manifest, documents.warnings + _absent_tasks(manifest))
+    num_written = sum(shard.rows for shard in shards)
+    return Prepared(manifest, documents.warnings + _absent_tasks(manifest), num_sequences - num_written)
 
 
 class _Documents:

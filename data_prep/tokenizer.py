@@ -73,6 +73,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer if path.suffix == ".json" else _with_template(tokenizer)
 
 
+def highest_id(tokenizer: Tokenizer) -> int:
+    """The largest piece id; a tokenizer taken from elsewhere may leave ids out."""
+    return max(tokenizer.get_vocab().values())
+
+
 def tokenizer_component(tokenizer: Tokenizer) -> Component:
     """The tokenizer's identity; its hash is that of the `tokenizer.json` in the shards' folder."""
     content = tokenizer_json(tokenizer)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
@@ -62,7 +62,11 @@ def build_model(config: RunConfig, recipe: TextRecipe) -> BertTaskModel:
 
 def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tuple[BertTaskModel, TextRecipe]:
     """The trained model of a checkpoint, in evaluation mode, from its safetensors alone."""
-    recipe = TextRecipe.model_validate(manifest.model)
-    model = build_model(RunConfig.model_validate(manifest.config), recipe)
+    try:
+        recipe = TextRecipe.model_validate(manifest.model)
+        config = RunConfig.model_validate(manifest.config)
+    except ValidationError as error:
+        raise UserError(f"{checkpoint}: written by another version of this program ({error})") from error
+    model = build_model(config, recipe)
     load_parameters(checkpoint, manifest, model.network)
     return model.eval(), recipe

@@ -38,7 +38,12 @@ def _report(checkpoint: Path, shards: Shards, split: str) -> CheckpointReport:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, recipe = model_from_checkpoint(checkpoint, manifest)
     if recipe.tokenizer_sha256 != shards.manifest.tokenizer.sha256:
-        raise UserError(f"{checkpoint}: trained with another tokenizer than that of {shards.folder}")
+        raise UserError(
+            f"{checkpoint}: trained with another tokenizer than that of {shards.folder}; "
+            "give --data the shards it was trained on, or some made with --tokenizer from there"
+        )
+    if recipe.task_names != shards.task_names:
+        raise UserError(f"{checkpoint}: trained on other tasks than those of {shards.folder}")
     config = RunConfig.model_validate(manifest.config)
     terms = loss_terms(recipe.task_names, config.masking, config.objective)
     held_out = HeldOutText(shards, split, with_nsp=config.objective.nsp != "off")

@@ -141,6 +141,9 @@ class ValidateConfig(_Section):
     """Held-out evaluation while training, on the validation split."""
 
     every: Annotated[int, Field(ge=0)] = Field(1_000, description="Steps between validations; 0 is never.")
+    num_samples: Annotated[int, Field(ge=0)] = Field(
+        1_000, description="Held-out sequences to validate on, spread evenly over the split; 0 is all."
+    )
 
 
 class CheckpointConfig(_Section):

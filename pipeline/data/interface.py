@@ -66,10 +66,6 @@ class HeldOut(Protocol):
     def mask_hash(self) -> str:
         """Hash of what is masked, equal for all checkpoints that are compared."""
 
-    @property
-    def num_batches(self) -> int:
-        """Batches that `batches` yields in all."""
-
     def batches(self, rank: int = 0, world_size: int = 1) -> Iterator[HeldOutBatch]:
         """This rank's batches; every rank gets equally many, the last perhaps without labels."""
 
@@ -85,8 +81,8 @@ class TrainData(Protocol):
     def empty_micro_batch(self) -> MicroBatch:
         """A batch without a label, for a rank that has none in the last round."""
 
-    def held_out(self, split: str) -> HeldOut:
-        """A held-out split."""
+    def held_out(self, split: str, num_samples: int) -> HeldOut:
+        """A held-out split, or `num_samples` of it if that is not 0."""
 
     def companion_files(self) -> dict[str, bytes]:
         """Files that a checkpoint needs beside the weights to be used elsewhere."""

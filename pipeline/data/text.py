@@ -87,9 +87,9 @@ class TextData:
         inputs = empty_inputs(self.shards.pad_id)
         return MicroBatch(inputs, self._counts(inputs), 0, 0)
 
-    def held_out(self, split: str) -> "HeldOutText":
-        """A held-out split with its fixed masks."""
-        return HeldOutText(self.shards, split, with_nsp=self._nsp)
+    def held_out(self, split: str, num_samples: int) -> HeldOutText:
+        """A held-out split with its fixed masks, or `num_samples` of its sequences if that is not 0."""
+        return HeldOutText(self.shards, split, with_nsp=self._nsp, num_samples=num_samples)
 
     def companion_files(self) -> dict[str, bytes]:
         """The tokenizer."""

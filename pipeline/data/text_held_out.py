@@ -12,7 +12,7 @@ from data_prep.errors import UserError
 from data_prep.schema import NO_LABEL, NO_TASK
 from pipeline.data.interface import HeldOutBatch
 from pipeline.data.masking import draw_masked
-from pipeline.data.shards import SequenceRow, SequenceTable, Shards
+from pipeline.data.shards import SequenceTable, Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
 
 _EVALUATION_STREAM = 3
@@ -24,23 +24,28 @@ _PAIR_QUERY = -1
 
 
 class HeldOutText:
-    """A held-out split: each task on every sequence that holds it, with fixed masks."""
+    """A held-out split: each task on every sequence that holds it, with fixed masks.
 
-    def __init__(self, shards: Shards, split: str, *, with_nsp: bool) -> None:
+    Args:
+        shards: where the split lies.
+        split: its name.
+        with_nsp: whether next-sentence prediction is scored too.
+        num_samples: take only so many sequences, spread evenly over the split; 0 is all.
+    """
+
+    def __init__(self, shards: Shards, split: str, *, with_nsp: bool, num_samples: int = 0) -> None:
         entries = [entry for entry in shards.manifest.shards if entry.split == split]
         self._table = SequenceTable(shards.folder, shards.manifest, entries)
         if not len(self._table):
             raise UserError(f"{shards.folder}: no sequences in the {split} split; prepare more text")
         self._shards = shards
+        total = len(self._table)
+        taken = min(num_samples or total, total)
+        self._indices = [number * total // taken for number in range(taken)]
         names: dict[str, int] = {}
-        self._clusters = [names.setdefault(row.doc_id, len(names)) for row in self._table_rows()]
+        self._clusters = {i: names.setdefault(self._table[i].doc_id, len(names)) for i in self._indices}
         self.num_clusters = len(names)
         self._queries = list(self._make_queries(with_nsp))
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in all."""
-        return -(-len(self._queries) // _BATCH_SIZE)
 
     @cached_property
     def mask_hash(self) -> str:
@@ -53,7 +58,8 @@ class HeldOutText:
 
     def batches(self, rank: int = 0, world_size: int = 1) -> Iterator[HeldOutBatch]:
         """This rank's batches, round-robin; equally many on every rank."""
-        rounds = -(-self.num_batches // world_size)
+        num_batches = -(-len(self._queries) // _BATCH_SIZE)
+        rounds = -(-num_batches // world_size)
         for number in range(rank, rounds * world_size, world_size):
             first = number * _BATCH_SIZE
             yield self._batch(self._queries[first : first + _BATCH_SIZE])
@@ -64,19 +70,14 @@ class HeldOutText:
             if task != _PAIR_QUERY:
                 yield task, self._table[index].input_ids[positions]
 
-    def _table_rows(self) -> Iterator[SequenceRow]:
-        return (self._table[index] for index in range(len(self._table)))
-
     def _make_queries(self, with_nsp: bool) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
         """(sequence, task, masked positions); for next-sentence prediction nothing is masked."""
-        for index, row in enumerate(self._table_rows()):
+        for index in self._indices:
+            row = self._table[index]
             for task in np.unique(row.task_ids[row.task_ids != NO_TASK]):
                 random = np.random.default_rng([_EVALUATION_STREAM, index, int(task)])
-                yield (
-                    index,
-                    int(task),
-                    draw_masked(row.word_ids, row.task_ids == task, _RATE, random),
-                )
+                positions = draw_masked(row.word_ids, row.task_ids == task, _RATE, random)
+                yield index, int(task), positions
             if with_nsp:
                 yield index, _PAIR_QUERY, np.empty(0, np.int64)
 

@@ -43,7 +43,8 @@ class RunLog:
         append_line(self._folder / METRICS, record)
         step = record["step"]
         for name in ("loss", "average_loss", "worst_loss", "lr", "grad_norm", "tokens_per_s", "step_time_s"):
-            self._board.add_scalar(f"train/{name}", record[name], step)
+            if record[name] is not None:
+                self._board.add_scalar(f"train/{name}", record[name], step)
         for name in ("task_loss", "task_weight", "task_count"):
             for task, value in record[name].items():
                 self._board.add_scalar(f"{name}/{task}", value, step)
@@ -73,9 +74,12 @@ class RunLog:
     def _print_line(self, record: dict[str, Any]) -> None:
         done = record["step"] - self._first_step
         left = (self._bar.total - record["step"]) * (time.perf_counter() - self._started) / max(done, 1)
+        tasks = ""
+        if record["worst_task"] is not None:
+            worst = f"worst {record['worst_task']} {record['worst_loss']:.3f}"
+            tasks = f"average {record['average_loss']:.3f}, {worst}, "
         print(
-            f"{self._folder.name}: step {record['step']}/{self._bar.total}, loss {record['loss']:.3f}, "
-            f"average {record['average_loss']:.3f}, worst {record['worst_task']} {record['worst_loss']:.3f}, "
+            f"{self._folder.name}: step {record['step']}/{self._bar.total}, loss {record['loss']:.3f}, {tasks}"
             f"{record['tokens_per_s']:,.0f} tokens/s, {tqdm.format_interval(left)} left",
             file=sys.stderr,
             flush=True,
@@ -83,7 +87,7 @@ class RunLog:
 
 
 def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
-    """The losses, weights and counts of a step as plain numbers; an absent task has no loss."""
+    """The losses, weights and counts of a step as plain numbers; an absent task has no loss, not loss 0."""
     counts = result.counts
     losses = result.sums / counts.clamp(min=1)
     weights = result.coefficients
@@ -94,9 +98,9 @@ def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
     worst = max(tasks, key=lambda name: tasks[name], default=None)
     return {
         "loss": sum(weight[name] * present[name] for name in present),
-        "average_loss": sum(tasks.values()) / max(len(tasks), 1),
+        "average_loss": sum(tasks.values()) / len(tasks) if tasks else None,
         "worst_task": worst,
-        "worst_loss": tasks[worst] if worst is not None else 0.0,
+        "worst_loss": tasks[worst] if worst is not None else None,
         "grad_norm": float(result.grad_norm),
         "task_loss": present,
         "task_weight": weight,

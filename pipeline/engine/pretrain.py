@@ -99,7 +99,9 @@ class TrainingRun:
         )
         self._step = 0
         self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
-        self._held_out = data.held_out("validation") if config.validation.every else None
+        self._held_out = (
+            data.held_out("validation", config.validation.num_samples) if config.validation.every else None
+        )
 
     def prepare_folder(self) -> None:
         """Begin at step 0: drop what a run without a checkpoint may have left."""

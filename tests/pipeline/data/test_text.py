@@ -115,6 +115,15 @@ def test_held_out_masks_are_the_same_for_every_reader_and_differ_between_splits(
     assert first.mask_hash != HeldOutText(opened, "validation", with_nsp=False).mask_hash
 
 
+def test_a_part_of_the_split_is_spread_over_it_and_keeps_its_masks(opened):
+    whole = HeldOutText(opened, "test", with_nsp=False)
+    part = HeldOutText(opened, "test", with_nsp=False, num_samples=5)
+    size = len(whole._table)
+    assert sorted({index for index, *_ in part._queries}) == [n * size // 5 for n in range(5)]
+    masks = {(index, task): positions.tolist() for index, task, positions in whole._queries}
+    assert all(masks[index, task] == positions.tolist() for index, task, positions in part._queries)
+
+
 def test_ranks_share_the_held_out_batches_and_get_equally_many(opened):
     held_out = HeldOutText(opened, "test", with_nsp=True)
     whole = sum(len(batch.inputs["labels"]) for batch in held_out.batches())

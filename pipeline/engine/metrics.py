@@ -79,8 +79,8 @@ class RunLog:
             worst = f"worst {record['worst_task']} {record['worst_loss']:.3f}"
             tasks = f"average {record['average_loss']:.3f}, {worst}, "
         print(
-            f"{self._folder.name}: step {record['step']}/{self._bar.total}, loss {record['loss']:.3f}, {tasks}"
-            f"{record['tokens_per_s']:,.0f} tokens/s, {tqdm.format_interval(left)} left",
+            f"{self._folder.name}: step {record['step']}/{self._bar.total}, loss {record['loss']:.3f}, "
+            f"{tasks}{record['tokens_per_s']:,.0f} tokens/s, {tqdm.format_interval(left)} left",
             file=sys.stderr,
             flush=True,
         )

@@ -5,6 +5,7 @@
 # Everything stays in this folder: .venv, .cache, runs.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.complete
@@ -39,8 +40,11 @@ demo: setup
 	rm -rf $(DEMO)
 	data_prep embedded $(DEMO)/corpus.jsonl
 	data_prep text $(DEMO)/corpus.jsonl --out $(DEMO)/shards --vocab-size 4096 --sequence-length 64 --test-share 0.1
-	pipeline pretrain configs/demo.yaml name=average objective.name=average
-	pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax
+	@echo "Training with both objectives side by side, on one core each"
+	@export OMP_NUM_THREADS=1; set -x; \
+		pipeline pretrain configs/demo.yaml name=average objective.name=average 2>&1 | cat & average=$$!; \
+		pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax 2>&1 | cat & minimax=$$!; \
+		{ set +x; } 2>/dev/null; wait $$average && wait $$minimax
 	pipeline export $(DEMO)/minimax $(DEMO)/exported
 	pipeline evaluate $(DEMO)/average $(DEMO)/minimax --data $(DEMO)/shards --out $(DEMO)/comparison.json
 	@echo

@@ -44,7 +44,7 @@ demo: setup
 	@export OMP_NUM_THREADS=1; set -x; \
 		pipeline pretrain configs/demo.yaml name=average objective.name=average 2>&1 | cat & average=$$!; \
 		pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax 2>&1 | cat & minimax=$$!; \
-		{ set +x; } 2>/dev/null; wait $$average && wait $$minimax
+		{ set +x; } 2>/dev/null; wait $$average; first=$$?; wait $$minimax && exit $$first
 	pipeline export $(DEMO)/minimax $(DEMO)/exported
 	pipeline evaluate $(DEMO)/average $(DEMO)/minimax --data $(DEMO)/shards --out $(DEMO)/comparison.json
 	@echo
@@ -65,7 +65,8 @@ lint: setup
 docs: setup
 	pipeline keys --markdown > docs/configuration.md
 
-# The versions that are installed now become the pinned ones.
+# The versions that are installed now become the pinned ones. torch's CPU build asks for no triton, its CUDA
+# build for one exact version: keep that one.
 lock: setup
 	pip freeze --all --exclude-editable | grep -v -e '^pip==' -e '^en-core-web-sm' | sed 's/+cpu//' > requirements.lock
 

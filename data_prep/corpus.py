@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,13 @@ class Corpus:
                 raise UserError(f"{path}: unknown kind of file; give .txt or .jsonl, plain or .gz")
 
     def __iter__(self) -> Iterator[Document]:
+        """All documents; a name that occurs again gets a number, so that names tell documents apart."""
+        seen: Counter[str] = Counter()
         for path in self.paths:
-            yield from self._documents(path)
+            for document in self._documents(path):
+                seen[document.doc_id] += 1
+                number = seen[document.doc_id]
+                yield document if number == 1 else Document(f"{document.doc_id}~{number}", document.text)
 
     def sources(self) -> list[Source]:
         """The input files with sizes and hashes."""

@@ -33,6 +33,12 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_folder(folder: Path) -> None:
+    """Force a folder and everything below it onto the disk."""
+    for path in (folder, *folder.rglob("*")):
+        fsync_path(path)
+
+
 def write_durably(path: Path, content: str | bytes) -> None:
     """Write a small file so that readers see the old content or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -57,14 +63,18 @@ def complete_folder(folder: Path, flag: str) -> Iterator[Path]:
     On any failure the sibling is removed and `folder` stays as it was.
     """
     refuse_occupied(folder, flag)
-    folder = folder.absolute()  # "." has no name
+    folder = folder.resolve()  # "." has no name, and a link's target may lie elsewhere
+    made = [parent for parent in folder.parents if not parent.exists()]
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed process that had the same number
     partial.mkdir(parents=True)
     try:
         yield partial
-        for path in partial.rglob("*"):
-            fsync_path(path)
+        fsync_folder(partial)
         partial.replace(folder)
         fsync_path(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if not folder.exists():
+            for parent in made:
+                parent.rmdir()

@@ -32,6 +32,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(line.strip() for line in str(error).splitlines())
 
 
+def is_first_of_node() -> bool:
+    """Whether this process is the one of its node that speaks for all, under torchrun, deepspeed or srun."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
+
+
 def run_program(name: str, program: Callable[..., object]) -> None:
     """Run a Typer program to its exit code: 0, 1 for a failed check, 2 for a user's mistake, 130 for Ctrl-C.
 
@@ -51,7 +56,7 @@ def run_program(name: str, program: Callable[..., object]) -> None:
     except (UserError, TyperException, OSError) as error:
         if debug:
             traceback.print_exc()
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if is_first_of_node():
             print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -33,7 +33,10 @@ class EncodedDocument:
 
 def encode_document(tokenizer: Tokenizer, doc_id: str, paragraphs: list[TaggedParagraph]) -> EncodedDocument:
     """Pieces of a document, tokenised as its raw text is, each with the word and task that it belongs to."""
+    # A text may speak of [MASK]; it stays text.
+    tokenizer.encode_special_tokens = True
     encodings = tokenizer.encode_batch([p.text for p in paragraphs], add_special_tokens=False)
+    unknown = tokenizer.token_to_id("[UNK]")
     ids, tasks, words, sentence_starts = [], [], [], []
     first_word, first_piece = 0, 0
     for paragraph, encoding in zip(paragraphs, encodings, strict=True):
@@ -41,8 +44,9 @@ def encode_document(tokenizer: Tokenizer, doc_id: str, paragraphs: list[TaggedPa
         word = words_of_pieces(offsets, paragraph.starts, paragraph.ends)
         known = word != _NO_WORD
         starts_word = known & np.diff(word, prepend=_NO_WORD).astype(bool)
-        ids.append(np.array(encoding.ids, np.int32))
-        tasks.append(np.where(known, paragraph.tasks[word], NO_TASK).astype(np.uint8))
+        pieces = np.array(encoding.ids, np.int32)
+        ids.append(pieces)
+        tasks.append(np.where(known & (pieces != unknown), paragraph.tasks[word], NO_TASK).astype(np.uint8))
         words.append(np.where(known, word + first_word, _NO_WORD))
         sentence_starts.append(np.flatnonzero(starts_word & paragraph.sentence_starts[word]) + first_piece)
         first_word += len(paragraph.starts)

@@ -84,6 +84,8 @@ def prepare_text(corpus: Corpus, out: Path, settings: Settings) -> Prepared:
             documents={split: len(encoded[split]) for split in _SPLITS},
             shards=shards,
         )
+        if not any(manifest.train_rows(task) for task in TASK_NAMES):
+            raise UserError("the corpus has no word of any task; give English text, or another --tagger")
         (folder / TOKENIZER).write_bytes(tokenizer_json(tokenizer))
         write_manifest(folder, manifest)
     num_written = sum(shard.rows for shard in shards)

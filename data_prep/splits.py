@@ -12,14 +12,16 @@ from data_prep.corpus import Document
 from data_prep.errors import UserError
 from data_prep.schema import Split
 
-MIN_DOCUMENTS = 10
+MIN_DOCUMENTS = 20
 """With fewer, whole documents cannot be held out, and their sections take the place of documents."""
-_MIN_SECTIONS = 20
+_NUM_SECTIONS = 200
 _MIN_SECTION_WORDS = 50
 _SHINGLE_WORDS = 5
 _NEAR_DUPLICATE = 0.7
 """Jaccard similarity of word 5-grams from which two documents are near-duplicates."""
-_PERMUTATIONS = 64
+_CANDIDATE = 0.4
+"""Similarity at which the index looks for candidates: lower, since it misses some of those just above."""
+_PERMUTATIONS = 128
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _short_lines(text: str, num_words: int) -> Iterator[str]:
 
 def section_words(corpus_words: int) -> int:
     """Words per section such that there are sections enough to hold some out."""
-    return max(corpus_words // _MIN_SECTIONS, _MIN_SECTION_WORDS)
+    return max(corpus_words // _NUM_SECTIONS, _MIN_SECTION_WORDS)
 
 
 def assign_splits(surveys: list[Survey], shares: dict[Split, float], seed: int) -> list[Split]:
@@ -89,10 +91,7 @@ def assign_splits(surveys: list[Survey], shares: dict[Split, float], seed: int) 
     splits: list[Split] = ["train"] * len(surveys)
     free = list(range(len(clusters)))
     for split, share in shares.items():
-        if share == 0:
-            continue
-        room = share * sum(words)
-        taken = _take(free, words, room)
+        taken = _take(free, words, share * sum(words), most=len(clusters) // 4)
         free = [number for number in free if number not in taken]
         for number in taken:
             for index in clusters[number]:
@@ -105,22 +104,26 @@ def assign_splits(surveys: list[Survey], shares: dict[Split, float], seed: int) 
     return splits
 
 
-def _take(free: list[int], words: list[int], room: float) -> set[int]:
-    """Clusters in order until `room` words are taken, none that would overshoot it by more than half."""
-    taken: set[int] = set()
+def _take(free: list[int], words: list[int], room: float, most: int) -> set[int]:
+    """Clusters in order until `room` words are taken, none that would overshoot it by more than half.
+
+    At least two, since half of the pairs need another document; at most `most`, lest small ones are used up.
+    """
+    taken: list[int] = []
     size = 0.0
     for number in free:
-        if size >= room:
+        if len(taken) >= most or (size >= room and len(taken) >= 2):
             break
         if size + words[number] <= 1.5 * room:
-            taken.add(number)
+            taken.append(number)
             size += words[number]
-    return taken or {min(free, key=lambda number: words[number])} if free else set()
+    smallest = sorted((n for n in free if n not in taken), key=lambda number: words[number])
+    return {*taken, *smallest[: max(min(2, most) - len(taken), 0)]}
 
 
 def _clusters(signatures: Iterable[MinHash]) -> list[list[int]]:
     """Connected components of the near-duplicate relation, as ascending indices."""
-    index = MinHashLSH(threshold=_NEAR_DUPLICATE, num_perm=_PERMUTATIONS)
+    index = MinHashLSH(threshold=_CANDIDATE, num_perm=_PERMUTATIONS)
     graph = networkx.Graph()
     seen: list[MinHash] = []
     for number, signature in enumerate(signatures):

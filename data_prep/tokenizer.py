@@ -16,7 +16,9 @@ _MAX_LETTERS = 1_000
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A lower-cased WordPiece tokenizer with BERT's normalisation, of at most `vocab_size` pieces.
+    """A lower-cased WordPiece tokenizer with BERT's normalisation, of about `vocab_size` pieces.
+
+    There are fewer where the text has no more, and more where it has so many letters.
 
     The trainer numbers the letters within words in the random order of a hash map, breaks ties between
     merges by these numbers, and drops letters beyond its limit in that order too. So the letters are chosen
@@ -70,7 +72,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"{path}: the tokenizer lacks {', '.join(missing)}; give one made for BERT")
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer if path.suffix == ".json" else _with_template(tokenizer)
+    tokenizer.add_special_tokens(list(SPECIALS))
+    return _with_template(tokenizer)
 
 
 def highest_id(tokenizer: Tokenizer) -> int:

@@ -1,13 +1,12 @@
 """The program `pipeline`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from data_prep.errors import run_program
+from data_prep.errors import is_first_of_node, run_program
 
 app = typer.Typer(
     add_completion=False,
@@ -57,7 +56,7 @@ def pretrain(
     ds_settings = load_ds_config(run_config.deepspeed)
     data = text_data(run_config)
     recipe = text_recipe(run_config, data.shards)
-    if data.absent_tasks and os.environ.get("RANK", "0") == "0":
+    if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
         print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
     place = join_ranks()

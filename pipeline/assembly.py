@@ -4,7 +4,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from data_prep.durable import sha256_file
 from data_prep.errors import UserError
+from data_prep.schema import MANIFEST
 from pipeline.config import RunConfig
 from pipeline.data.shards import Shards
 from pipeline.data.text import UNTAGGED, TextData, loss_terms
@@ -22,6 +24,8 @@ class TextRecipe(BaseModel):
     sequence_length: int
     pad_id: int
     tokenizer_sha256: str
+    shards_sha256: str
+    """Hash of the shards' manifest: a run does not go on with other data."""
 
 
 def text_data(config: RunConfig) -> TextData:
@@ -46,6 +50,7 @@ def text_recipe(config: RunConfig, shards: Shards) -> TextRecipe:
         sequence_length=manifest.sequence_length,
         pad_id=shards.pad_id,
         tokenizer_sha256=manifest.tokenizer.sha256,
+        shards_sha256=sha256_file(shards.folder / MANIFEST),
     )
 
 

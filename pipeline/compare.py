@@ -42,6 +42,11 @@ def _report(checkpoint: Path, shards: Shards, split: str) -> CheckpointReport:
             f"{checkpoint}: trained with another tokenizer than that of {shards.folder}; "
             "give --data the shards it was trained on, or some made with --tokenizer from there"
         )
+    if recipe.sequence_length < shards.manifest.sequence_length:
+        raise UserError(
+            f"{checkpoint}: trained on sequences of {recipe.sequence_length} pieces, {shards.folder} has "
+            f"some of {shards.manifest.sequence_length}; prepare the text with that --sequence-length"
+        )
     if recipe.task_names != shards.task_names:
         raise UserError(f"{checkpoint}: trained on other tasks than those of {shards.folder}")
     config = RunConfig.model_validate(manifest.config)

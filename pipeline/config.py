@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from data_prep.errors import UserError, nearest
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -83,9 +84,7 @@ class ObjectiveConfig(_Section):
         "two_pass: those of the whole step, exact, with an extra forward pass; batch: of the current "
         "micro-batches; ema: a moving average of pooled sums and counts up to the last step.",
     )
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.9, description="Decay per step of estimator ema."
-    )
+    ema_decay: Decay = Field(0.9, description="Decay per step of estimator ema.")
     # YAML reads a bare `off` as false.
     nsp: Annotated[
         Literal["auxiliary", "task", "off"], BeforeValidator(lambda value: "off" if value is False else value)
@@ -125,7 +124,7 @@ class OptimizerConfig(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         0.01, description="Decay of matrices; biases and norms have none."
     )
-    betas: tuple[Share, Share] = Field((0.9, 0.98), description="Moment decays of AdamW.")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="Moment decays of AdamW.")
     eps: Annotated[float, Field(gt=0)] = Field(1e-6, description="Denominator floor of AdamW.")
     grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 is off.")
 
@@ -168,7 +167,9 @@ class LogConfig(_Section):
 class RunConfig(_Section):
     """A run file."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = Field(description="Folder of the run below out_dir.")
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] = Field(
+        description="Folder of the run below out_dir."
+    )
     out_dir: Path = Field(Path("runs"), description="Folder of all runs.")
     seed: Annotated[int, Field(ge=0)] = Field(
         0, description="Decides initialisation, data order, masks, dropout."

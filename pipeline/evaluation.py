@@ -14,7 +14,10 @@ from pipeline.models.interface import Scores
 
 MIN_JUDGED = 100
 """Predictions from which on a task is judged; with fewer it is shown, but cannot be the worst."""
+MIN_CLUSTERS = 10
+"""Documents from which on an interval is given: resampling fewer makes intervals that are far too narrow."""
 _RESAMPLES = 1_000
+_RESAMPLES_AT_ONCE = 50
 _BOOTSTRAP_SEED = 0
 
 
@@ -29,11 +32,11 @@ class HeldOutTotals:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval."""
+    """A mean with its 95 % interval, if there are clusters enough for one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def held_out_totals(
     with torch.no_grad():
         for batch in held_out.batches(rank, world_size):
             scores = score({name: tensor.to(device) for name, tensor in batch.inputs.items()})
-            place = (batch.clusters.to(device)[scores.samples], scores.terms)
+            place = (batch.clusters.to(device), scores.terms)
             ones = torch.ones_like(scores.losses)
             for total, values in zip(totals, (scores.losses, scores.correct, ones), strict=True):
                 total.index_put_(place, values.double(), accumulate=True)
@@ -73,24 +76,45 @@ def held_out_totals(
     return HeldOutTotals(losses, correct, counts)
 
 
-def task_figures(totals: HeldOutTotals, names: tuple[str, ...]) -> dict[str, TaskFigures]:
+def task_figures(
+    totals: HeldOutTotals, names: tuple[str, ...], *, with_intervals: bool = True
+) -> dict[str, TaskFigures]:
     """Figures of every term that has predictions; the intervals are bootstrap percentiles over clusters."""
-    num_clusters = len(totals.counts)
-    random = np.random.default_rng(_BOOTSTRAP_SEED)
-    draws = random.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=_RESAMPLES)
-    counts = draws @ totals.counts
+    resampled = _resampled_means(totals) if with_intervals and len(totals.counts) >= MIN_CLUSTERS else None
     figures = {}
     for index, name in enumerate(names):
         count = totals.counts[:, index].sum()
         if count == 0:
             continue
-        estimates = []
-        for sums in (totals.losses[:, index], totals.correct[:, index]):
-            drawn = (draws @ sums)[counts[:, index] > 0] / counts[counts[:, index] > 0, index]
-            low, high = np.percentile(drawn, [2.5, 97.5])
-            estimates.append(Estimate(float(sums.sum() / count), float(low), float(high)))
-        figures[name] = TaskFigures(loss=estimates[0], accuracy=estimates[1], count=int(count))
+        loss, accuracy = (
+            Estimate(float(sums[:, index].sum() / count), *_interval(resampled, which, index))
+            for which, sums in enumerate((totals.losses, totals.correct))
+        )
+        figures[name] = TaskFigures(loss=loss, accuracy=accuracy, count=int(count))
     return figures
+
+
+def _resampled_means(totals: HeldOutTotals) -> NDArray[np.float64]:
+    """[resamples, 2, M] mean loss and accuracy over clusters drawn with replacement; NaN for none."""
+    num_clusters = len(totals.counts)
+    random = np.random.default_rng(_BOOTSTRAP_SEED)
+    shares = np.full(num_clusters, 1 / num_clusters)
+    parts = []
+    for _ in range(_RESAMPLES // _RESAMPLES_AT_ONCE):
+        draws = random.multinomial(num_clusters, shares, size=_RESAMPLES_AT_ONCE)
+        sums = np.stack([draws @ totals.losses, draws @ totals.correct], axis=1)
+        counts = (draws @ totals.counts)[:, None]
+        parts.append(np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0))
+    return np.concatenate(parts)
+
+
+def _interval(
+    resampled: NDArray[np.float64] | None, which: int, index: int
+) -> tuple[float, float] | tuple[None, None]:
+    if resampled is None:
+        return None, None
+    low, high = np.nanpercentile(resampled[:, which, index], [2.5, 97.5])
+    return float(low), float(high)
 
 
 def worst_task(figures: dict[str, TaskFigures]) -> str | None:

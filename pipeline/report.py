@@ -59,7 +59,7 @@ class Comparison:
         table = Table(
             "task",
             title=f"Held-out loss in nats and accuracy in %, {self.split} split of {self.data}",
-            caption="± is half the width of the 95 % interval over documents",
+            caption="± is half the width of the 95 % interval over documents, given for 10 and more",
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE,
@@ -68,7 +68,9 @@ class Comparison:
         for column in ("pieces", "unigram\nloss"):
             table.add_column(column, justify="right", no_wrap=True)
         for report in self.reports:
-            table.add_column(f"{report.run}\nloss", justify="right", no_wrap=True)
+            same_run = sum(other.run == report.run for other in self.reports) > 1
+            header = f"{report.run} at {report.step:,}" if same_run else report.run
+            table.add_column(f"{header}\nloss", justify="right", no_wrap=True)
             table.add_column("\naccuracy", justify="right", no_wrap=True)
         for name, figures in self.reports[0].tasks.items():
             row = [name, f"{figures.count:,}", f"{self.unigram[name]:.2f}"]
@@ -129,8 +131,10 @@ def _plain(figures: TaskFigures) -> dict[str, Any]:
 
 
 def _cell(estimate: Estimate, unit: float, digits: int) -> str:
-    half = (estimate.high - estimate.low) / 2
-    return f"{unit * estimate.value:.{digits}f} ±{unit * half:.{digits}f}"
+    value = f"{unit * estimate.value:.{digits}f}"
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ±{unit * (estimate.high - estimate.low) / 2:.{digits}f}"
 
 
 def _two_digits(value: float | None) -> str:

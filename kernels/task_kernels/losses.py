@@ -25,7 +25,8 @@ def task_loss_sums(
         num_tasks: T.
 
     Returns:
-        sums [T] fp32, in nats, computed in fp32 whatever the type of `hidden`; counts [T] int64 of rows.
+        sums [T] fp32, in nats; counts [T] int64 of rows. The logits have the type of `hidden`, log-sum-exp
+        and losses are computed in fp32.
     """
     kept = (labels != IGNORED_LABEL) & (task_ids < num_tasks)
     hidden, labels, tasks = hidden[kept], labels[kept], task_ids[kept].long()

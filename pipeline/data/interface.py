@@ -45,13 +45,12 @@ class MicroBatch:
 
     inputs: dict[str, Tensor]
     counts: Tensor
-    num_samples: int
     num_tokens: int
 
 
 @dataclass(frozen=True)
 class HeldOutBatch:
-    """Input of one evaluation pass; `clusters` [B] numbers the document, or its like, of each sample."""
+    """Input of one evaluation pass; `clusters` [R] numbers the document, or its like, of each prediction."""
 
     inputs: dict[str, Tensor]
     clusters: Tensor
@@ -61,6 +60,8 @@ class HeldOut(Protocol):
     """A held-out split with fixed masks: every task on every sample."""
 
     num_clusters: int
+    task_names: list[str]
+    """The terms that are compared across checkpoints."""
 
     @property
     def mask_hash(self) -> str:

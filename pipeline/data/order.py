@@ -1,4 +1,4 @@
-"""Which sequences make up step k: a pure function of the seed and k, in constant time and memory."""
+"""Which sequences make up step k: a pure function of the seed and k, whatever came before."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -23,8 +23,8 @@ class SequenceRow:
     task_ids: NDArray
     word_ids: NDArray
     next_sentence_label: int
-    doc_id: str
-    """The document of the first segment."""
+    doc_id: tuple[str, ...]
+    """The document of each segment."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -52,7 +52,7 @@ class SequenceTable:
             task_ids=tasks,
             word_ids=words,
             next_sentence_label=batch.column(4)[row].as_py(),
-            doc_id=batch.column(5)[row][0].as_py(),
+            doc_id=tuple(batch.column(5)[row].as_py()),
         )
 
     def piece_counts(self, num_tasks: int, vocab_size: int) -> NDArray[np.int64]:
@@ -93,9 +93,9 @@ class Shards:
 
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:
-        """Ids of all pieces that are not specials."""
+        """Ids of all pieces that are not specials; a tokenizer taken from elsewhere may leave ids out."""
         specials = [i for i, token in self.tokenizer.get_added_tokens_decoder().items() if token.special]
-        return np.setdiff1d(np.arange(self.manifest.vocab_size), specials)
+        return np.setdiff1d(list(self.tokenizer.get_vocab().values()), specials)
 
     def train_table(self, task: str) -> SequenceTable:
         """A task group."""

@@ -80,12 +80,12 @@ class TextData:
             label = row.next_sentence_label if self._nsp else NO_LABEL
             rows.add(row, ids, positions, self._loss_tasks(row.task_ids[positions]), label)
         inputs = rows.tensors()
-        return MicroBatch(inputs, self._counts(inputs), len(picked), rows.num_tokens)
+        return MicroBatch(inputs, self._counts(inputs), rows.num_tokens)
 
     def empty_micro_batch(self) -> MicroBatch:
         """One padded sequence without a label."""
         inputs = empty_inputs(self.shards.pad_id)
-        return MicroBatch(inputs, self._counts(inputs), 0, 0)
+        return MicroBatch(inputs, self._counts(inputs), 0)
 
     def held_out(self, split: str, num_samples: int) -> HeldOutText:
         """A held-out split with its fixed masks, or `num_samples` of its sequences if that is not 0."""

@@ -42,8 +42,12 @@ class HeldOutText:
         total = len(self._table)
         taken = min(num_samples or total, total)
         self._indices = [number * total // taken for number in range(taken)]
+        self.task_names = shards.task_names
         names: dict[str, int] = {}
-        self._clusters = {i: names.setdefault(self._table[i].doc_id, len(names)) for i in self._indices}
+        self._clusters = {
+            index: np.array([names.setdefault(name, len(names)) for name in self._table[index].doc_id])
+            for index in self._indices
+        }
         self.num_clusters = len(names)
         self._queries = list(self._make_queries(with_nsp))
 
@@ -83,12 +87,18 @@ class HeldOutText:
 
     def _batch(self, queries: list[tuple[int, int, NDArray[np.int64]]]) -> HeldOutBatch:
         if not queries:
-            return HeldOutBatch(empty_inputs(self._shards.pad_id), torch.zeros(1, dtype=torch.long))
+            return HeldOutBatch(empty_inputs(self._shards.pad_id), torch.empty(0, dtype=torch.long))
         rows = TextBatch(self._shards.pad_id)
+        words: list[NDArray] = []  # the document of each masked piece, then of each pair
+        pairs: list[int] = []
         for index, task, positions in queries:
             row = self._table[index]
             ids = row.input_ids.astype(np.int64)
             ids[positions] = self._shards.mask_id
             label = row.next_sentence_label if task == _PAIR_QUERY else NO_LABEL
             rows.add(row, ids, positions, np.full(len(positions), task, np.int64), label)
-        return HeldOutBatch(rows.tensors(), torch.tensor([self._clusters[index] for index, *_ in queries]))
+            words.append(self._clusters[index][row.token_type_ids[positions]])
+            if task == _PAIR_QUERY:
+                pairs.append(self._clusters[index][0])
+        clusters = np.concatenate([*words, np.array(pairs, np.int64)])
+        return HeldOutBatch(rows.tensors(), torch.from_numpy(clusters))

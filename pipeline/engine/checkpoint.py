@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data_prep.durable import fsync_path, sha256_file
+from data_prep.durable import fsync_folder, fsync_path, sha256_file
 from data_prep.errors import UserError
 from pipeline.engine.launch import Place
 
@@ -111,13 +111,13 @@ def save_checkpoint(
         save_file(parameters, partial / MODEL, metadata={"format": "pt"})
         for name, content in companions.items():
             (partial / name).write_bytes(content)
-        (partial / "zero_to_fp32.py").unlink(missing_ok=True)  # DeepSpeed's, for its own layout
+        for script in partial.glob("*.py"):  # DeepSpeed's converters, for its own layout
+            script.unlink()
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         hashes = {path.relative_to(partial).as_posix(): sha256_file(path) for path in files}
         complete = manifest.model_copy(update={"files": hashes})
         (partial / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
-        for path in partial.rglob("*"):
-            fsync_path(path)
+        fsync_folder(partial)
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
         fsync_path(final.parent)
@@ -127,20 +127,27 @@ def save_checkpoint(
     return final
 
 
-def load_state(engine: Any, checkpoint: Path, manifest: CheckpointManifest, place: Place) -> None:
-    """Restore DeepSpeed's state. It is a pickle, so only files whose hashes match are opened.
+def check_layout(checkpoint: Path, stage: int, place: Place) -> None:
+    """Raise UserError where DeepSpeed's state does not fit this run's ranks and ZeRO stage, or was altered.
 
-    Raises:
-        UserError: another number of ranks or ZeRO stage than the checkpoint's, or altered files.
+    The state is a pickle, so it may only be opened after its hashes matched.
     """
-    stage = engine.zero_optimization_stage()
+    manifest = read_manifest(checkpoint)
     if (manifest.world_size, manifest.zero_stage) != (place.world_size, stage):
         raise UserError(
             f"{checkpoint}: saved by {manifest.world_size} ranks at ZeRO stage {manifest.zero_stage}, but "
             f"this run has {place.world_size} at stage {stage}; go on with those, or under another name"
         )
     check_files(checkpoint, manifest)
+
+
+def load_state(engine: Any, checkpoint: Path) -> None:
+    """Restore DeepSpeed's state, which `check_layout` has passed; the learning rate follows this schedule."""
     engine.load_checkpoint(str(checkpoint), tag=STATE)
+    schedule = engine.lr_scheduler
+    groups = zip(engine.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, base, factor in groups:  # the saved rate is that of the old number of steps
+        group["lr"] = base * factor(schedule.last_epoch)
 
 
 def full_parameters(engine: Any, network: nn.Module) -> Iterator[tuple[str, Tensor]]:

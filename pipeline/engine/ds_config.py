@@ -13,20 +13,20 @@ from pipeline.engine.workarounds import REQUIRED_SETTINGS
 DEFAULT: dict[str, Any] = {"zero_optimization": {"stage": 1}}
 """What a run without a JSON trains with: ds_configs/zero1.json."""
 
-_OWNED_BY_JSON = {
-    "zero_optimization",
-    "communication_data_type",
-    "prescale_gradients",
-    "gradient_predivide_factor",
-    "disable_allgather",
-    "comms_logger",
-    "data_types",
-    "aio",
-    "steps_per_print",
-    "wall_clock_breakdown",
-    "memory_breakdown",
-    "dump_state",
+_TYPES = ("fp32", "fp16", "bf16")
+_SECTIONS_OF_JSON = {"zero_optimization", "comms_logger", "data_types", "aio"}
+_VALUES_OF_JSON: dict[str, tuple[type, ...] | tuple[str, ...]] = {
+    "communication_data_type": _TYPES,
+    "prescale_gradients": (bool,),
+    "gradient_predivide_factor": (int, float),
+    "disable_allgather": (bool,),
+    "steps_per_print": (int,),
+    "wall_clock_breakdown": (bool,),
+    "memory_breakdown": (bool,),
+    "dump_state": (bool,),
 }
+"""Types, or names, that a value may have."""
+_OWNED_BY_JSON = _SECTIONS_OF_JSON | _VALUES_OF_JSON.keys()
 _OWNED_BY_RUN_FILE = {
     "train_batch_size": "batch.global_size",
     "train_micro_batch_size_per_gpu": "batch.micro_size",
@@ -58,7 +58,7 @@ def load_ds_config(path: Path | None) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such DeepSpeed JSON; see ds_configs/")
     try:
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(), object_pairs_hook=_without_repetition)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(settings, dict):
@@ -67,6 +67,13 @@ def load_ds_config(path: Path | None) -> dict[str, Any]:
     for key, model in _sections().items():
         if key in settings:
             _check_section(settings[key], model, key, path)
+    for key, allowed in _VALUES_OF_JSON.items():
+        if key in settings:
+            _check_value(settings[key], allowed, key, path)
+    if "grad_accum_dtype" in settings.get("data_types", {}):
+        _check_value(settings["data_types"]["grad_accum_dtype"], _TYPES, "data_types.grad_accum_dtype", path)
+    if settings.get("zero_optimization", {}).get("stage") == "auto":
+        raise UserError(f'{path}: "zero_optimization.stage" must be 0, 1, 2 or 3, not "auto"')
     return settings
 
 
@@ -93,7 +100,8 @@ def complete_ds_config(settings: dict[str, Any], config: RunConfig, world_size: 
     }
     completed = dict(settings)
     for key, value in decided.items():
-        _require_equal(settings.get(key, "auto"), value, key, source)
+        expected = config.batch.global_size if key == "train_batch_size" else value
+        _require_equal(settings.get(key, "auto"), expected, key, source)
         completed[key] = value
     for key in ("bf16", "fp16"):
         section = settings.get(key, {})
@@ -110,6 +118,20 @@ def complete_ds_config(settings: dict[str, Any], config: RunConfig, world_size: 
         completed[key] = value
     completed.setdefault("steps_per_print", config.steps + 1)
     return completed
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise json.JSONDecodeError(f'key "{key}" stands twice', "", 0)
+    return dict(pairs)
+
+
+def _check_value(value: Any, allowed: tuple[type, ...] | tuple[str, ...], key: str, path: Path) -> None:
+    names = [item if isinstance(item, str) else item.__name__ for item in allowed]
+    if value not in allowed and type(value) not in allowed:
+        raise UserError(f'{path}: "{key}" is {json.dumps(value)}, but must be of {", ".join(names)}')
 
 
 def _require_equal(given: Any, value: Any, key: str, source: Path) -> None:

@@ -42,22 +42,29 @@ class CoefficientRule:
         """Whether the weights read the losses of the step that they weigh."""
         return "losses" in self._objective.needs and self.estimator != "ema"
 
-    def coefficients(self, sums: Tensor | None, counts: Tensor) -> Tensor:
+    def coefficients(self, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
         """[M] coefficients, from the global sums and counts [M] that the estimator calls for.
 
-        `sums` is None where `needs_losses` is false; `counts` then only tells what is present.
+        Args:
+            sums: loss sums of the step, or of a part of it; None where `needs_losses` is false.
+            counts: what `sums` are sums over.
+            step_counts: counts of the whole step, which tell what is present. A task that is present in the
+                step, but neither in this part of it nor ever before, stands at the mean of the others.
         """
-        present = counts[self._is_task] > 0
+        present = step_counts[self._is_task] > 0
         losses, valid = self._last, self._seen
         if sums is not None:
+            here = counts[self._is_task] > 0
             now = sums[self._is_task] / counts[self._is_task].clamp(min=1)
-            losses, valid = torch.where(present, now, losses), valid | present
+            mean = torch.where(here, now, 0.0).sum() / here.sum().clamp(min=1)
+            losses = torch.where(here, now, torch.where(self._seen, losses, mean))
+            valid = valid | present
         elif self.estimator == "ema":
             losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
         if "losses" not in self._objective.needs:
             valid = valid | present
         weights = self._objective.coefficients(TaskStats(losses, valid, present))
-        result = self._fixed * (counts > 0)
+        result = self._fixed * (step_counts > 0)
         result[self._is_task] = _renormalise(weights, present)
         return result
 

@@ -16,7 +16,6 @@ class Place:
     """This process among the ranks, and the device it computes on."""
 
     rank: int
-    local_rank: int
     world_size: int
     device: torch.device
 
@@ -37,7 +36,7 @@ def join_ranks() -> Place:
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
     )
-    return Place(int(os.environ["RANK"]), local_rank, int(os.environ["WORLD_SIZE"]), device)
+    return Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 
 
 def launch_environment(environment: dict[str, str]) -> dict[str, str]:
@@ -61,8 +60,8 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
     if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment:
         return {
             "RANK": environment["SLURM_PROCID"],
-            "LOCAL_RANK": environment["SLURM_LOCALID"],
-            "WORLD_SIZE": environment.get("SLURM_STEP_NUM_TASKS", environment["SLURM_NTASKS"]),
+            "LOCAL_RANK": str(_device_of(int(environment["SLURM_LOCALID"]))),
+            "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
             "MASTER_ADDR": environment.get("MASTER_ADDR") or _first_host(environment["SLURM_STEP_NODELIST"]),
             "MASTER_PORT": environment.get("MASTER_PORT") or _port_of_job(int(environment["SLURM_JOB_ID"])),
         }
@@ -73,6 +72,11 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
+
+
+def _device_of(local_id: int) -> int:
+    """The GPU of a task: with --gpus-per-task each task sees its own one alone, as number 0."""
+    return local_id % torch.cuda.device_count() if torch.cuda.is_available() else local_id
 
 
 def _first_host(nodes: str) -> str:

@@ -21,9 +21,8 @@ VALIDATION = "validation.jsonl"
 class RunLog:
     """Writes the records of a run, going on after `first_step` steps; used on rank 0 alone."""
 
-    def __init__(self, folder: Path, terms: LossTerms, first_step: int, num_steps: int) -> None:
+    def __init__(self, folder: Path, first_step: int, num_steps: int) -> None:
         self._folder = folder
-        self._terms = terms
         for name in (METRICS, VALIDATION):
             drop_records_after(folder / name, first_step)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)

@@ -17,6 +17,7 @@ from pipeline.data.interface import TrainData
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import (
     CheckpointManifest,
+    check_layout,
     checkpoint_folder,
     load_state,
     read_manifest,
@@ -27,7 +28,7 @@ from pipeline.engine.estimator import CoefficientRule
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
 from pipeline.engine.optimizer import build_optimizer, build_schedule
-from pipeline.engine.resume import CONFIG, find_start, on_rank_zero
+from pipeline.engine.resume import CONFIG, DS_CONFIG, find_start, on_rank_zero
 from pipeline.engine.step import StepRunner
 from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
 from pipeline.models.interface import TaskModel
@@ -60,18 +61,27 @@ def pretrain(job: Job) -> None:
     reason = workarounds.refusal(zero_stage(job.ds_settings), config.precision, place.device)
     if reason:
         raise UserError(reason)
-    start = on_rank_zero(place, lambda: find_start(config))
+    start = on_rank_zero(place, lambda: find_start(config, job.model_recipe))
     first_step = read_manifest(start).step if start else 0
     if first_step >= config.steps:
         if place.rank == 0:
             print(f"{config.run_dir}: already at step {first_step} of {config.steps}; nothing to do")
         return
+    if start:
+        on_rank_zero(place, lambda: check_layout(start, zero_stage(job.ds_settings), place))
+    elif place.rank == 0:
+        _clear(config.run_dir)
     run = TrainingRun(job)
     if start:
         run.restore(start)
-    elif place.rank == 0:
-        run.prepare_folder()
     run.train()
+
+
+def _clear(run_dir: Path) -> None:
+    """Drop what a run that has no checkpoint yet may have left."""
+    for name in (METRICS, VALIDATION):
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
 
 
 class TrainingRun:
@@ -103,18 +113,10 @@ class TrainingRun:
             data.held_out("validation", config.validation.num_samples) if config.validation.every else None
         )
 
-    def prepare_folder(self) -> None:
-        """Begin at step 0: drop what a run without a checkpoint may have left."""
-        run_dir = self._config.run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, VALIDATION):
-            (run_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
-
     def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         manifest = read_manifest(checkpoint)
-        load_state(self.engine, checkpoint, manifest, self._place)
+        load_state(self.engine, checkpoint)
         self._rule.load_state_dict(manifest.rule)
         self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
         if self._place.rank == 0:
@@ -153,9 +155,10 @@ class TrainingRun:
         if self._place.rank != 0:
             return None
         run_dir = self._config.run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
         write_durably(run_dir / CONFIG, self._config.to_yaml())
-        write_durably(run_dir / "ds_config.json", json.dumps(self._ds_config, indent=2) + "\n")
-        return RunLog(run_dir, self._data.terms, self._step, self._config.steps)
+        write_durably(run_dir / DS_CONFIG, json.dumps(self._ds_config, indent=2) + "\n")
+        return RunLog(run_dir, self._step, self._config.steps)
 
     def _due(self, every: int) -> bool:
         return self._step == self._config.steps or (every > 0 and self._step % every == 0)
@@ -184,8 +187,8 @@ class TrainingRun:
         )
         if log is None:
             return
-        figures = task_figures(totals, terms.names)
-        tasks = {name: figures[name] for name in terms.tasks if name in figures}
+        figures = task_figures(totals, terms.names, with_intervals=False)
+        tasks = {name: figures[name] for name in self._held_out.task_names if name in figures}
         worst = worst_task(tasks)
         log.record_validation(
             {

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from data_prep.durable import refuse_occupied
-from data_prep.errors import UserError
+from data_prep.errors import UserError, one_line
 from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
 from pipeline.engine.launch import Place
 
 CONFIG = "config.yaml"
+DS_CONFIG = "ds_config.json"
 MAY_DIFFER = ("name", "steps", "out_dir", "deepspeed", "validate", "checkpoint", "log")
 """Keys and sections that a run may change when it goes on: they do not change the steps already taken."""
 
@@ -25,19 +26,19 @@ def on_rank_zero(place: Place, action: Callable[[], Result]) -> Result:
     if place.rank == 0:
         try:
             outcome[0] = action()
-        except UserError as error:
-            outcome[1] = str(error)
+        except (UserError, OSError) as error:
+            outcome[1] = one_line(error)
     dist.broadcast_object_list(outcome)
     if outcome[1] is not None:
         raise UserError(outcome[1])
     return outcome[0]
 
 
-def find_start(config: RunConfig) -> Path | None:
+def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
     """The checkpoint that a run starts from, or None.
 
     Raises:
-        UserError: the run's folder holds something else, or the checkpoint's configuration differs.
+        UserError: the run's folder holds something else, or the checkpoint's configuration or data differ.
     """
     run_dir, resume = config.run_dir, config.checkpoint.resume
     checkpoints = complete_checkpoints(run_dir)
@@ -46,22 +47,41 @@ def find_start(config: RunConfig) -> Path | None:
         return None
     if resume == "auto":
         if not checkpoints:
-            if not (run_dir / CONFIG).is_file():
+            if not all((run_dir / name).is_file() for name in (CONFIG, DS_CONFIG)):
                 refuse_occupied(run_dir, "name or out_dir")
             return None
         start = checkpoints[-1]
     else:
-        start = find_checkpoint(Path(resume))
-        if start.resolve().parent.parent != run_dir.resolve():
-            refuse_occupied(run_dir, "name or out_dir")
-    refuse_other_config(start, config)
+        start = _start_at(find_checkpoint(Path(resume)), run_dir)
+    _refuse_other_config(start, config, model_recipe)
     return start
 
 
-def refuse_other_config(checkpoint: Path, config: RunConfig) -> None:
-    """Raise UserError where a key that shaped the checkpoint has another value now."""
-    then = _flat(read_manifest(checkpoint).config)
+def _start_at(named: Path, run_dir: Path) -> Path:
+    """The checkpoint that the user named, or the newest one that the run has made from it since."""
+    checkpoints = complete_checkpoints(run_dir)
+    if named.resolve().parent.parent != run_dir.resolve():
+        if not checkpoints:
+            refuse_occupied(run_dir, "name or out_dir")
+        return checkpoints[-1] if checkpoints else named
+    if named.name != checkpoints[-1].name:
+        raise UserError(
+            f"{named}: the run has a later checkpoint, {checkpoints[-1].name}; remove it, or start another "
+            "run from here with name=…"
+        )
+    return named
+
+
+def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict[str, Any]) -> None:
+    """Raise UserError where a key that shaped the checkpoint has another value now, or the data have."""
+    manifest = read_manifest(checkpoint)
+    then = _flat(manifest.config)
     now = _flat(config.to_dict())
+    if manifest.model != model_recipe:
+        raise UserError(
+            f"{checkpoint}: {config.data.path} has changed since; put the old data back, or start another "
+            "run with name=…"
+        )
     for key in sorted(then.keys() | now.keys()):
         if key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
             raise UserError(

@@ -23,12 +23,11 @@ def dropout_seed(seed: int, step: int, index: int) -> int:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Global figures of a step, on the device: sums [M], counts [M], coefficients [M] (means over rounds)."""
+    """Global figures of a step, on the device: sums [M], counts [M], coefficients [M]."""
 
     sums: Tensor
     counts: Tensor
     coefficients: Tensor
-    num_samples: Tensor
     num_tokens: Tensor
     grad_norm: Tensor | float
 
@@ -63,27 +62,27 @@ class StepRunner:
     def run(self, step: int) -> StepResult:
         """Take step `step`, counted from 0."""
         batches = self._micro_batches(step)
-        counts, num_samples, num_tokens = self._global_counts([batch for _, batch in batches])
+        counts, num_tokens = self._global_counts([batch for _, batch in batches])
         denominators = counts.clamp(min=1)
         self._engine.train()
         coefficients = self._coefficients_before(step, batches, counts)
         local = torch.zeros(len(counts), dtype=torch.float64, device=self._place.device)
-        used = torch.zeros_like(local)
+        used = torch.zeros_like(local) if coefficients is None else coefficients
         grad_norm: Tensor | float = 0.0
         for index, batch in batches:
             sums = self._forward(step, index, batch)
             weights = coefficients
             if weights is None:
-                weights = self._rule.coefficients(
-                    self._all_reduce(sums.detach().double()), self._round_counts(batch, counts)
-                )
+                round_counts = self._round_counts(batch, counts)
+                round_sums = self._all_reduce(sums.detach().double())
+                weights = self._rule.coefficients(round_sums, round_counts, counts)
+                used = used + weights * round_counts / denominators
             scale = (weights * self._gradient_scale / denominators).to(sums.dtype)
             self._engine.backward((scale * sums).sum())
             if self._engine.is_gradient_accumulation_boundary():
                 grad_norm = self._grad_norm_before_step()
             self._engine.step()
             local += sums.detach()
-            used += weights / self._rounds
         total = self._all_reduce(local)
         self._rule.after_step(total, counts)
         norm = self._engine.get_global_grad_norm()
@@ -91,7 +90,6 @@ class StepRunner:
             sums=total,
             counts=counts,
             coefficients=used,
-            num_samples=num_samples,
             num_tokens=num_tokens,
             grad_norm=norm if norm is not None else grad_norm,
         )
@@ -111,29 +109,26 @@ class StepRunner:
     def _to_device(self, batch: MicroBatch) -> MicroBatch:
         device = self._place.device
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
-        return MicroBatch(inputs, batch.counts.to(device), batch.num_samples, batch.num_tokens)
+        return MicroBatch(inputs, batch.counts.to(device), batch.num_tokens)
 
-    def _global_counts(self, batches: list[MicroBatch]) -> tuple[Tensor, Tensor, Tensor]:
-        """Labels per term over the whole step, known before its first forward; samples and tokens."""
-        sizes = torch.tensor(
-            [sum(batch.num_samples for batch in batches), sum(batch.num_tokens for batch in batches)],
-            device=self._place.device,
-        )
+    def _global_counts(self, batches: list[MicroBatch]) -> tuple[Tensor, Tensor]:
+        """Labels per term over the whole step, known before its first forward; and its tokens."""
+        tokens = torch.tensor([sum(batch.num_tokens for batch in batches)], device=self._place.device)
         local = torch.stack([batch.counts for batch in batches]).sum(dim=0)
-        total = self._all_reduce(torch.cat([local, sizes]))
-        return total[:-2], total[-2], total[-1]
+        total = self._all_reduce(torch.cat([local, tokens]))
+        return total[:-1], total[-1]
 
     def _coefficients_before(
         self, step: int, batches: list[tuple[int, MicroBatch]], counts: Tensor
     ) -> Tensor | None:
         """The step's coefficients where they are known before its backward passes, else None."""
         if not self._rule.needs_losses:
-            return self._rule.coefficients(None, counts)
+            return self._rule.coefficients(None, counts, counts)
         if self._rule.estimator == "batch" or self._rounds == 1:
             return None
         with torch.no_grad():  # dropout is replayed: the second pass draws the same masks
             sums = torch.stack([self._forward(step, index, batch).double() for index, batch in batches])
-        return self._rule.coefficients(self._all_reduce(sums.sum(dim=0)), counts)
+        return self._rule.coefficients(self._all_reduce(sums.sum(dim=0)), counts, counts)
 
     def _forward(self, step: int, index: int, batch: MicroBatch) -> Tensor:
         """Loss sums [M]."""

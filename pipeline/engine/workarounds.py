@@ -36,11 +36,11 @@ def after_import() -> None:
 
 def refusal(zero_stage: int, precision: str, device: torch.device) -> str | None:
     """Why a combination that DeepSpeed starts with would give wrong results or fail later, or None."""
-    if precision == "bf16" and zero_stage == 0:
-        return (
-            "precision bf16 does not go with ZeRO stage 0, where DeepSpeed takes an additional optimizer "
-            "step at start; use stage 1 or higher"
-        )
     if precision == "fp16" and device.type == "cpu":
         return "precision fp16 needs a GPU; use bf16 or fp32"
+    if precision != "fp32" and zero_stage == 0:
+        return (
+            f"precision {precision} does not go with ZeRO stage 0, where DeepSpeed takes an additional "
+            "optimizer step at start; use stage 1 or higher"
+        )
     return None

@@ -95,17 +95,15 @@ class BertTaskModel(TaskModel):
                 self.network.cls.predictions.decoder(words),
                 inputs["labels"],
                 inputs["loss_tasks"],
-                inputs["masked_positions"] // inputs["input_ids"].shape[1],
             )
         ]
         if self._with_nsp:
-            samples = torch.nonzero(inputs["next_sentence_label"] != NO_LABEL)[:, 0]
-            labels = inputs["next_sentence_label"][samples]
+            labelled = inputs["next_sentence_label"] != NO_LABEL
+            labels = inputs["next_sentence_label"][labelled]
             terms = torch.full_like(labels, self._num_word_terms)
-            parts.append(_score(self.network.cls.seq_relationship(pooled[samples]), labels, terms, samples))
+            parts.append(_score(self.network.cls.seq_relationship(pooled[labelled]), labels, terms))
         return Scores(
             terms=torch.cat([part.terms for part in parts]),
-            samples=torch.cat([part.samples for part in parts]),
             losses=torch.cat([part.losses for part in parts]),
             correct=torch.cat([part.correct for part in parts]),
         )
@@ -121,6 +119,6 @@ class BertTaskModel(TaskModel):
         return self.network.cls.predictions.transform(masked), pooled
 
 
-def _score(logits: Tensor, labels: Tensor, terms: Tensor, samples: Tensor) -> Scores:
+def _score(logits: Tensor, labels: Tensor, terms: Tensor) -> Scores:
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
-    return Scores(terms, samples, losses, logits.argmax(dim=-1) == labels)
+    return Scores(terms, losses, logits.argmax(dim=-1) == labels)

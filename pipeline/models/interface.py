@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Scores:
-    """R predictions: `terms` [R] names the loss term, `samples` [R] the row of the batch, `losses` [R] nats
-    in fp32, `correct` [R] bool.
+    """R predictions in the order of the batch's labels: `terms` [R] names the loss term, `losses` [R] nats in
+    fp32, `correct` [R] bool.
     """
 
     terms: Tensor
-    samples: Tensor
     losses: Tensor
     correct: Tensor
 

@@ -52,18 +52,22 @@ def test_a_task_without_a_piece_has_no_figures_and_no_task_no_worst():
     assert average_loss(figures) is None
 
 
+def test_few_documents_get_no_interval():
+    estimate = task_figures(totals([[50]] * 9, [[150.0]] * 9), ("noun",))["noun"].loss
+    assert (estimate.value, estimate.low, estimate.high) == (3.0, None, None)
+
+
 def test_totals_are_summed_by_document_and_term():
     class TwoBatches:
         num_clusters = 2
 
         def batches(self, rank, world_size):
-            yield HeldOutBatch({"x": torch.tensor([0])}, torch.tensor([0, 1]))
-            yield HeldOutBatch({"x": torch.tensor([1])}, torch.tensor([1, 1]))
+            yield HeldOutBatch({"x": torch.tensor([0])}, torch.tensor([0, 1, 1]))
+            yield HeldOutBatch({"x": torch.tensor([1])}, torch.tensor([1, 1, 1]))
 
     def score(inputs):
         return Scores(
             terms=torch.tensor([0, 1, 0]),
-            samples=torch.tensor([0, 1, 1]),
             losses=torch.tensor([1.0, 2.0, 4.0]) + inputs["x"],
             correct=torch.tensor([True, False, True]),
         )

@@ -84,7 +84,7 @@ def test_next_sentence_prediction_is_auxiliary_a_task_or_off(opened):
 def test_an_empty_micro_batch_has_no_label(opened):
     batch = text_data(opened).empty_micro_batch()
     assert batch.counts.sum() == 0
-    assert (batch.num_samples, batch.num_tokens) == (0, 0)
+    assert batch.num_tokens == 0
 
 
 def test_a_quota_map_decides_how_many_sequences_of_each_task_a_step_has(opened):
@@ -107,6 +107,58 @@ def test_every_task_is_evaluated_on_every_held_out_sequence_that_holds_it(opened
     table = held_out._table
     expected = sum(len(np.unique(table[i].task_ids[table[i].task_ids != NO_TASK])) for i in range(len(table)))
     assert len(list(held_out.masked_pieces())) == expected
+
+
+def test_a_held_out_query_shows_mask_at_the_words_of_one_task_and_the_stored_pieces_elsewhere(opened):
+    held_out = HeldOutText(opened, "test", with_nsp=False)
+    for batch in held_out.batches():
+        inputs = batch.inputs
+        shown, length = inputs["input_ids"], inputs["input_ids"].shape[1]
+        assert (shown.flatten()[inputs["masked_positions"]] == opened.mask_id).all()
+        assert (shown == opened.mask_id).sum() == len(inputs["labels"]) == len(batch.clusters)
+        rows = inputs["masked_positions"] // length
+        for row, tokens in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
+            tasks = inputs["loss_tasks"][rows == row]
+            assert len(set(tasks.tolist())) == 1
+            assert len(tasks) < 0.15 * tokens + 8  # the last word may overshoot
+    index, task, positions = held_out._queries[0]
+    stored = held_out._table[index]
+    assert (stored.task_ids[positions] == task).all()
+    first = next(iter(held_out.batches())).inputs
+    assert first["labels"][: len(positions)].tolist() == stored.input_ids[positions].tolist()
+    unmasked = np.setdiff1d(np.arange(len(stored)), positions)
+    assert first["input_ids"][0][unmasked].tolist() == stored.input_ids[unmasked].tolist()
+
+
+def test_each_prediction_belongs_to_the_document_of_its_segment(opened):
+    held_out = HeldOutText(opened, "test", with_nsp=True)
+    documents = {name for i in range(len(held_out._table)) for name in held_out._table[i].doc_id}
+    assert held_out.num_clusters == len(documents) > 1
+    clusters = iter(torch.cat([batch.clusters for batch in held_out.batches()]).tolist())
+    numbers: dict[str, int] = {}
+    for batch_queries in (held_out._queries[i : i + 64] for i in range(0, len(held_out._queries), 64)):
+        for index, _, positions in batch_queries:
+            row = held_out._table[index]
+            for position in positions:
+                name = row.doc_id[row.token_type_ids[position]]
+                assert numbers.setdefault(name, number := next(clusters)) == number
+        for index, task, _ in batch_queries:
+            if task == -1:
+                name = held_out._table[index].doc_id[0]
+                assert numbers.setdefault(name, number := next(clusters)) == number
+    assert len(set(numbers.values())) == len(numbers)
+
+
+def test_piece_counts_are_those_of_all_training_sequences(opened):
+    expected = np.zeros((9, opened.manifest.vocab_size), np.int64)
+    for task in TASK_NAMES:
+        table = opened.train_table(task)
+        for index in range(len(table)):
+            row = table[index]
+            for piece, task_id in zip(row.input_ids, row.task_ids, strict=True):
+                if task_id != NO_TASK:
+                    expected[task_id, piece] += 1
+    np.testing.assert_array_equal(opened.piece_counts(), expected)
 
 
 def test_held_out_masks_are_the_same_for_every_reader_and_differ_between_splits(opened):

@@ -60,6 +60,11 @@ def test_every_shipped_json_is_accepted(path):
         ),
         ({"bf16": {"enable": True}}, 'unknown key "bf16.enable"; did you mean "enabled"'),
         ({"tensorboard": {"enabled": True}}, 'unknown key "tensorboard"'),
+        ({"zero_optimization": {"stage": "auto"}}, '"zero_optimization.stage" must be 0, 1, 2 or 3'),
+        ({"steps_per_print": "often"}, '"steps_per_print" is "often", but must be of int'),
+        ({"communication_data_type": "fp99"}, "must be of fp32, fp16, bf16"),
+        ({"data_types": {"grad_accum_dtype": "fp99"}}, "data_types.grad_accum_dtype"),
+        ('{"bf16": {}, "bf16": {}}', 'key "bf16" stands twice'),
         ("{", "not JSON"),
         ("[]", "a DeepSpeed JSON is an object, not a list"),
     ],
@@ -109,6 +114,11 @@ def test_a_contradiction_names_both_places(settings, expected):
         complete_ds_config(settings, run_config(deepspeed="ds.json"), 1)
     for part in ["ds.json", *expected]:
         assert part in str(refusal.value)
+
+
+def test_the_batch_of_the_run_file_is_no_contradiction_where_the_last_round_is_padded():
+    completed = complete_ds_config({"train_batch_size": 12}, run_config(), 2)
+    assert completed["train_batch_size"] == 16
 
 
 def test_equal_values_are_no_contradiction():

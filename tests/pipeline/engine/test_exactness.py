@@ -35,6 +35,10 @@ def _cases():
     yield {"name": "random-sgd-stage1", "stage": 1, "objective": minimax, "masking": words, **SGD}
     whole = {"global_size": 6, "micro_size": 6}
     yield {"name": "one_micro_batch-sgd-stage1", "stage": 1, "objective": minimax, "batch": whole, **SGD}
+    # Whatever their losses are made from, weights at α = 0 are those of the average.
+    for estimator in ("batch", "ema"):
+        alike = {"name": "minimax", "alpha": 0.0, "estimator": estimator}
+        yield {"name": f"{estimator}_alike-sgd-stage1", "stage": 1, "objective": alike, **SGD}
     for stage in stages:
         yield {
             "name": f"gradient-sgd-stage{stage}",

@@ -5,7 +5,7 @@ import pytest
 from data_prep.errors import UserError
 from pipeline.engine.launch import launch_environment
 
-SLURM_JOB = {"SLURM_JOB_ID": "20017", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4"}
+SLURM_JOB = {"SLURM_JOB_ID": "20017", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
 
 
 def test_a_launcher_is_believed():

@@ -46,7 +46,9 @@ def encode_document(tokenizer: Tokenizer, doc_id: str, paragraphs: list[TaggedPa
         starts_word = known & np.diff(word, prepend=_NO_WORD).astype(bool)
         pieces = np.array(encoding.ids, np.int32)
         ids.append(pieces)
-        tasks.append(np.where(known & (pieces != unknown), paragraph.tasks[word], NO_TASK).astype(np.uint8))
+        # Nothing can be learned from predicting [UNK], so a word that holds one has no task.
+        tagged = known & ~np.isin(word, word[pieces == unknown])
+        tasks.append(np.where(tagged, paragraph.tasks[word], NO_TASK).astype(np.uint8))
         words.append(np.where(known, word + first_word, _NO_WORD))
         sentence_starts.append(np.flatnonzero(starts_word & paragraph.sentence_starts[word]) + first_piece)
         first_word += len(paragraph.starts)

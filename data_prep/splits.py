@@ -15,7 +15,7 @@ from data_prep.schema import Split
 MIN_DOCUMENTS = 20
 """With fewer, whole documents cannot be held out, and their sections take the place of documents."""
 _NUM_SECTIONS = 200
-_MIN_SECTION_WORDS = 50
+_MIN_SECTION_WORDS = 100
 _SHINGLE_WORDS = 5
 _NEAR_DUPLICATE = 0.7
 """Jaccard similarity of word 5-grams from which two documents are near-duplicates."""
@@ -91,7 +91,7 @@ def assign_splits(surveys: list[Survey], shares: dict[Split, float], seed: int) 
     splits: list[Split] = ["train"] * len(surveys)
     free = list(range(len(clusters)))
     for split, share in shares.items():
-        taken = _take(free, words, share * sum(words), most=len(clusters) // 4)
+        taken = _take(free, words, share * sum(words), most=max(len(clusters) // 4, 1))
         free = [number for number in free if number not in taken]
         for number in taken:
             for index in clusters[number]:

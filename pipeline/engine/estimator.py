@@ -48,21 +48,19 @@ class CoefficientRule:
         Args:
             sums: loss sums of the step, or of a part of it; None where `needs_losses` is false.
             counts: what `sums` are sums over.
-            step_counts: counts of the whole step, which tell what is present. A task that is present in the
-                step, but neither in this part of it nor ever before, stands at the mean of the others.
+            step_counts: counts of the whole step, which tell what is present. A task that is present, but
+                whose loss is not known yet, stands at the mean of the others.
         """
         present = step_counts[self._is_task] > 0
-        losses, valid = self._last, self._seen
+        losses, known = self._last, self._seen
         if sums is not None:
             here = counts[self._is_task] > 0
             now = sums[self._is_task] / counts[self._is_task].clamp(min=1)
-            mean = torch.where(here, now, 0.0).sum() / here.sum().clamp(min=1)
-            losses = torch.where(here, now, torch.where(self._seen, losses, mean))
-            valid = valid | present
+            losses, known = torch.where(here, now, losses), known | here
         elif self.estimator == "ema":
             losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
-        if "losses" not in self._objective.needs:
-            valid = valid | present
+        mean = torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+        losses, valid = torch.where(known, losses, mean), self._seen | present
         weights = self._objective.coefficients(TaskStats(losses, valid, present))
         result = self._fixed * (step_counts > 0)
         result[self._is_task] = _renormalise(weights, present)

@@ -95,6 +95,9 @@ def test_every_piece_has_the_task_of_the_word_that_holds_most_of_its_characters(
                 sentence_starts.append(len(words) - 1)
         ids += encoding.ids
         words_before += len(doc)
+    unknown = tokenizer.token_to_id("[UNK]")
+    unknown_words = {word for piece, word in zip(ids, words, strict=True) if piece == unknown}
+    tasks = [NO_TASK if w in unknown_words else task for w, task in zip(words, tasks, strict=True)]
     assert encoded.ids.tolist() == ids
     assert encoded.words.tolist() == words
     assert encoded.tasks.tolist() == tasks
@@ -225,3 +228,9 @@ def test_a_tokenizer_json_without_the_special_pieces_is_refused_too(tokenizer, t
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(content))
     assert "lacks [MASK]" in refusal(path)
+
+
+def test_a_text_that_speaks_of_special_pieces_stays_text(tagger, tokenizer):
+    encoded = encode(tagger, tokenizer, Document("d", "The [MASK] and the [SEP] are not words."))
+    specials = {tokenizer.token_to_id(special) for special in SPECIALS} - {tokenizer.token_to_id("[UNK]")}
+    assert not specials.intersection(encoded.ids.tolist())

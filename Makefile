@@ -40,11 +40,13 @@ demo: setup
 	rm -rf $(DEMO)
 	data_prep embedded $(DEMO)/corpus.jsonl
 	data_prep text $(DEMO)/corpus.jsonl --out $(DEMO)/shards --vocab-size 4096 --sequence-length 64 --test-share 0.1
-	@echo "Training with both objectives side by side, on one core each"
-	@export OMP_NUM_THREADS=1; set -x; \
+	@echo "pipeline pretrain configs/demo.yaml name=average objective.name=average"
+	@echo "pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax"
+	@echo "(both at once, on one core each)"
+	@export OMP_NUM_THREADS=1; \
 		pipeline pretrain configs/demo.yaml name=average objective.name=average 2>&1 | cat & average=$$!; \
 		pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax 2>&1 | cat & minimax=$$!; \
-		{ set +x; } 2>/dev/null; wait $$average; first=$$?; wait $$minimax && exit $$first
+		wait $$average; first=$$?; wait $$minimax && exit $$first
 	pipeline export $(DEMO)/minimax $(DEMO)/exported
 	pipeline evaluate $(DEMO)/average $(DEMO)/minimax --data $(DEMO)/shards --out $(DEMO)/comparison.json
 	@echo

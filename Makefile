@@ -36,6 +36,7 @@ $(STAMP): requirements.lock requirements-tagger.txt pyproject.toml
 	@pip install --no-cache-dir --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
+demo: export OMP_NUM_THREADS := 1
 demo: setup
 	rm -rf $(DEMO)
 	data_prep embedded $(DEMO)/corpus.jsonl
@@ -43,10 +44,9 @@ demo: setup
 	@echo "pipeline pretrain configs/demo.yaml name=average objective.name=average"
 	@echo "pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax"
 	@echo "(both at once, on one core each)"
-	@export OMP_NUM_THREADS=1; \
-		pipeline pretrain configs/demo.yaml name=average objective.name=average 2>&1 | cat & average=$$!; \
-		pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax 2>&1 | cat & minimax=$$!; \
-		wait $$average; first=$$?; wait $$minimax && exit $$first
+	@pipeline pretrain configs/demo.yaml name=average objective.name=average 2>&1 | cat & average=$$!; \
+	pipeline pretrain configs/demo.yaml name=minimax objective.name=minimax 2>&1 | cat & minimax=$$!; \
+	wait $$average; first=$$?; wait $$minimax && exit $$first
 	pipeline export $(DEMO)/minimax $(DEMO)/exported
 	pipeline evaluate $(DEMO)/average $(DEMO)/minimax --data $(DEMO)/shards --out $(DEMO)/comparison.json
 	@echo

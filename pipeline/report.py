@@ -59,11 +59,12 @@ class Comparison:
         table = Table(
             "task",
             title=f"Held-out loss in nats and accuracy in %, {self.split} split of {self.data}",
-            caption="± is half the width of the 95 % interval over documents, given for 10 and more",
+            caption="±: half a 95 % interval over documents, where there are 10 or more",
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE,
             pad_edge=False,
+            collapse_padding=True,
         )
         for column in ("pieces", "unigram\nloss"):
             table.add_column(column, justify="right", no_wrap=True)

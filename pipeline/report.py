@@ -99,8 +99,8 @@ class Comparison:
             )
         for report in self.reports:
             judged = {name: f.loss.value for name, f in report.tasks.items() if f.judged}
-            behind = [name for name, loss in judged.items() if loss >= self.unigram[name]]
-            ahead = [name for name in judged if name not in behind]
+            ahead = [name for name, loss in judged.items() if loss < self.unigram[name]]
+            behind = [name for name in judged if name not in ahead]  # a loss that is no number too
             for verb, names in (("beats", ahead), ("does not beat", behind)):
                 if names:
                     remarks.append(f"{report.run} {verb} the unigram distribution of: {', '.join(names)}.")

@@ -14,8 +14,11 @@ from pipeline.engine.launch import Place
 
 CONFIG = "config.yaml"
 DS_CONFIG = "ds_config.json"
-MAY_DIFFER = ("name", "steps", "out_dir", "deepspeed", "validate", "checkpoint", "log")
-"""Keys and sections that a run may change when it goes on: they do not change the steps already taken."""
+MAY_DIFFER = ("name", "steps", "out_dir", "deepspeed", "data.path", "validate", "checkpoint", "log")
+"""Keys and sections that a run may change when it goes on: they do not change the steps already taken.
+
+The data may lie elsewhere, but must be the same.
+"""
 
 Result = TypeVar("Result")
 
@@ -79,11 +82,11 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
     now = _flat(config.to_dict())
     if manifest.model != model_recipe:
         raise UserError(
-            f"{checkpoint}: {config.data.path} has changed since; put the old data back, or start another "
-            "run with name=…"
+            f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "
+            "another run with name=…"
         )
     for key in sorted(then.keys() | now.keys()):
-        if key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
+        if key not in MAY_DIFFER and key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
             raise UserError(
                 f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; "
                 "set it back, or start another run with name=…"

@@ -52,6 +52,8 @@ def run_program(name: str, program: Callable[..., object]) -> None:
         code = program(arguments, standalone_mode=False, prog_name=name)
         sys.exit(code if isinstance(code, int) else 0)
     except Exit as stop:
+        if stop.exit_code == 130:  # Typer's answer to Ctrl-C
+            print(f"{name}: stopped", file=sys.stderr)
         sys.exit(stop.exit_code)
     except (UserError, TyperException, OSError) as error:
         if debug:

@@ -92,7 +92,9 @@ def evaluate(
         raise UserError(f"{out}: is a folder; --out names a JSON file")
     comparison = compare_checkpoints(checkpoints, data, split)
     console = Console()
-    console.print(comparison.to_table())
+    table = comparison.to_table()
+    natural_width = Console(width=1_000).measure(table).maximum
+    Console(width=max(console.width, natural_width)).print(table)  # never cut a figure
     for remark in comparison.remarks():
         console.print(remark, highlight=False)
     if out:

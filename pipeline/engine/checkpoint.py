@@ -96,7 +96,8 @@ def save_checkpoint(
     final = checkpoint_folder(run_dir, manifest.step)
     partial = final.with_name(f".{final.name}.partial")
     if place.rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
+        for stale in final.parent.glob(".step-*.partial"):  # of saves that were killed
+            shutil.rmtree(stale)
         partial.mkdir(parents=True)
     dist.barrier()
     # DeepSpeed's `latest` file is written before the other ranks' shards, so it is not used.

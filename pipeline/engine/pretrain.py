@@ -29,7 +29,7 @@ from pipeline.engine.launch import Place
 from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
 from pipeline.engine.optimizer import build_optimizer, build_schedule
 from pipeline.engine.resume import CONFIG, DS_CONFIG, find_start, on_rank_zero
-from pipeline.engine.step import StepRunner
+from pipeline.engine.step import StepResult, StepRunner
 from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
 from pipeline.models.interface import TaskModel
 from pipeline.objectives import build_objective
@@ -135,6 +135,8 @@ class TrainingRun:
             self._tokens = self._tokens + result.num_tokens
             if log:
                 log.step_done()
+            if self._due(config.log.every) or self._due(config.checkpoint.every):
+                self._refuse_nonfinite(result)
             if self._due(config.log.every) and log:
                 record = training_record(result, self._data.terms)
                 tokens, seconds = int(self._tokens), time.perf_counter() - since
@@ -159,6 +161,14 @@ class TrainingRun:
         write_durably(run_dir / CONFIG, self._config.to_yaml())
         write_durably(run_dir / DS_CONFIG, json.dumps(self._ds_config, indent=2) + "\n")
         return RunLog(run_dir, self._step, self._config.steps)
+
+    def _refuse_nonfinite(self, result: StepResult) -> None:
+        """Stop all ranks before a loss that is no number is recorded or saved."""
+        if not torch.isfinite(result.sums).all():
+            raise UserError(
+                f"{self._config.run_dir}: step {self._step}: the loss is not a finite number; lower "
+                "optimizer.lr or set optimizer.grad_clip (checkpoints from before are kept)"
+            )
 
     def _due(self, every: int) -> bool:
         return self._step == self._config.steps or (every > 0 and self._step % every == 0)

@@ -233,6 +233,14 @@ def test_each_mistake_is_one_line_and_leaves_nothing(shards, tmp_path, overrides
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_stops_before_it_records_or_saves_a_loss_that_is_no_number(shards, tmp_path):
+    wild = ["optimizer.name=sgd", "optimizer.lr=1e20", "optimizer.grad_clip=0", "schedule.warmup_steps=0"]
+    stopped = pretrain(tmp_path, shards, "checkpoint.every=1", *wild)
+    assert stopped.returncode == 2
+    assert "the loss is not a finite number; lower optimizer.lr" in stopped.stderr
+    assert "NaN" not in (tmp_path / "tiny" / "metrics.jsonl").read_text()
+
+
 def test_a_typo_in_the_deepspeed_json_is_refused(shards, tmp_path):
     (tmp_path / "ds.json").write_text('{"zero_optimisation": {"stage": 2}}')
     refused = pipeline(

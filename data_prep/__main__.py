@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.corpus import Corpus
+from data_prep.corpus.documents import Corpus
+from data_prep.corpus.embedded import embedded_corpus
 from data_prep.durable import write_durably
-from data_prep.embedded import embedded_corpus
 from data_prep.errors import UserError, run_program
-from data_prep.prepare import Prepared, Settings, prepare_text
+from data_prep.passes.prepare import Prepared, Settings, prepare_text
 
 app = typer.Typer(
     add_completion=False,

@@ -11,9 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory) -> Path:
-    from data_prep.corpus import Corpus
-    from data_prep.embedded import embedded_corpus
-    from data_prep.prepare import Settings, prepare_text
+    from data_prep.corpus.documents import Corpus
+    from data_prep.corpus.embedded import embedded_corpus
+    from data_prep.passes.prepare import Settings, prepare_text
 
     folder = tmp_path_factory.mktemp("corpus")
     for number, document in enumerate(itertools.islice(embedded_corpus(), 120)):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.tasks import TASK_TAGS
+from data_prep.tagging.tag_map import TASK_TAGS
 from pipeline.config import config_keys, load_config
 from pipeline.reference import keys_page
 

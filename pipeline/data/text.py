@@ -9,9 +9,9 @@ from torch import Tensor
 
 from data_prep.errors import UserError, nearest
 from data_prep.schema import NO_LABEL, NO_TASK, TOKENIZER, Manifest
+from data_prep.shards.masking import Corruption, draw_masked
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
 from pipeline.data.interface import LossTerms, MicroBatch
-from pipeline.data.masking import Corruption, draw_masked
 from pipeline.data.order import StepOrder
 from pipeline.data.shards import SequenceRow, Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from data_prep.errors import UserError
 from data_prep.schema import NO_LABEL, NO_TASK
+from data_prep.shards.masking import draw_masked
 from pipeline.data.interface import HeldOutBatch
-from pipeline.data.masking import draw_masked
 from pipeline.data.shards import SequenceTable, Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
 

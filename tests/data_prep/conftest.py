@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import spacy
 
-from data_prep.corpus import Corpus, Document
-from data_prep.embedded import embedded_corpus
-from data_prep.prepare import Settings, prepare_text
+from data_prep.corpus.documents import Corpus, Document
+from data_prep.corpus.embedded import embedded_corpus
+from data_prep.passes.prepare import Settings, prepare_text
 from data_prep.schema import Manifest
-from data_prep.tagging import Tagger
-from data_prep.tokenizer import train_tokenizer
+from data_prep.sequences.tokenizer import train_tokenizer
+from data_prep.tagging.tagger import Tagger
 
 SETTINGS = Settings(vocab_size=600, sequence_length=64, shares={"test": 0.1, "validation": 0.1}, seed=3)
 

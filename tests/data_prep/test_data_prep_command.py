@@ -8,10 +8,10 @@ import time
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.corpus import Corpus
-from data_prep.prepare import Settings, prepare_text
+from data_prep.corpus.documents import Corpus
+from data_prep.passes.prepare import Settings, prepare_text
 from data_prep.schema import read_manifest
-from data_prep.tasks import TASK_NAMES
+from data_prep.tagging.tag_map import TASK_NAMES
 
 INTERJECTION = TASK_NAMES.index("interjection")
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertForPreTraining
 from transformers import pipeline as transformers_pipeline
 
-from data_prep.tasks import TASK_NAMES
+from data_prep.tagging.tag_map import TASK_NAMES
 from pipeline.assembly import model_from_checkpoint
 from pipeline.engine.checkpoint import find_checkpoint, read_manifest
 

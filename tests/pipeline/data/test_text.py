@@ -6,7 +6,7 @@ import torch
 
 from data_prep.errors import UserError
 from data_prep.schema import NO_TASK
-from data_prep.tasks import TASK_NAMES
+from data_prep.tagging.tag_map import TASK_NAMES
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
 from pipeline.data.shards import Shards
 from pipeline.data.text import TextData

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from data_prep.corpus import Corpus
-from data_prep.embedded import embedded_corpus
+from data_prep.corpus.documents import Corpus
+from data_prep.corpus.embedded import embedded_corpus
 
 
 @pytest.fixture(scope="module")

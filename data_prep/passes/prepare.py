@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from data_prep.corpus import Corpus, Document
+from data_prep.corpus.documents import Corpus, Document
 from data_prep.durable import complete_folder
 from data_prep.errors import UserError
-from data_prep.groups import assign_groups
-from data_prep.pieces import EncodedDocument, encode_document
+from data_prep.passes.groups import assign_groups
+from data_prep.passes.splits import MIN_DOCUMENTS, Survey, assign_splits, section_words, sections, survey
 from data_prep.progress import progress
 from data_prep.schema import SCHEMA_VERSION, TOKENIZER, Manifest, Shard, Split, write_manifest
-from data_prep.sequences import PairBuilder, PairedSequence
-from data_prep.shards import write_shards
-from data_prep.splits import MIN_DOCUMENTS, Survey, assign_splits, section_words, sections, survey
-from data_prep.tagging import Tagger
-from data_prep.tasks import TASK_NAMES
-from data_prep.tokenizer import (
+from data_prep.sequences.pairs import PairBuilder, PairedSequence
+from data_prep.sequences.pieces import EncodedDocument, encode_document
+from data_prep.sequences.tokenizer import (
     highest_id,
     load_tokenizer,
     tokenizer_component,
     tokenizer_json,
     train_tokenizer,
 )
+from data_prep.shards.writing import write_shards
+from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.tagging.tagger import Tagger
 
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 

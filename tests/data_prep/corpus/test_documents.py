@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from data_prep.corpus import Corpus, Document
+from data_prep.corpus.documents import Corpus, Document
 from data_prep.errors import UserError
 
 BOM = b"\xef\xbb\xbf"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.pieces import EncodedDocument
 from data_prep.schema import IS_NEXT, IS_RANDOM, NO_TASK, NO_WORD
-from data_prep.sequences import PairBuilder
+from data_prep.sequences.pairs import PairBuilder
+from data_prep.sequences.pieces import EncodedDocument
 
 NUM_SPECIALS = 5
 CLS, SEP = 2, 3

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from data_prep.pieces import EncodedDocument
 from data_prep.schema import IS_NEXT, IS_RANDOM, NO_TASK, NO_WORD
+from data_prep.sequences.pieces import EncodedDocument
 
 _NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 

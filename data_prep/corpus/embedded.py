@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 
 _MARKUP = re.compile(r":[\w:+.-]+:(?=`)|[`*|]+|(?<=\w)\(\)")
 _QUOTED_NAME = re.compile(r"[\"“]([A-Za-z_.]+)[\"”]")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from data_prep.schema import NO_TASK
-from data_prep.tagging import TaggedParagraph
+from data_prep.tagging.tagger import TaggedParagraph
 
 _NO_WORD = -1
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from data_prep.durable import sha256_file
 from data_prep.schema import Shard, Split, arrow_schema
-from data_prep.sequences import PairedSequence
+from data_prep.sequences.pairs import PairedSequence
 
 ROWS_PER_SHARD = 65_536
 _ROWS_PER_RECORD_BATCH = 1_024

@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.errors import UserError
-from data_prep.pieces import encode_document
 from data_prep.schema import NO_TASK
-from data_prep.tasks import task_of_tag
-from data_prep.tokenizer import SPECIALS, load_tokenizer, tokenizer_json, train_tokenizer
+from data_prep.sequences.pieces import encode_document
+from data_prep.sequences.tokenizer import SPECIALS, load_tokenizer, tokenizer_json, train_tokenizer
+from data_prep.tagging.tag_map import task_of_tag
 
 TRICKY = (
     "the quick brown foxes jumped over lazily and she he wow oh don't cannot it's gonna I'd've o'clock we'll "

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.errors import UserError
-from data_prep.splits import assign_splits, section_words, sections, survey
+from data_prep.passes.splits import assign_splits, section_words, sections, survey
 
 SHARES = {"test": 0.1, "validation": 0.1}
 

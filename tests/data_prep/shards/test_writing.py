@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
 from data_prep.schema import NO_TASK, NO_WORD, arrow_schema, read_manifest, write_manifest
-from data_prep.sequences import PairedSequence
-from data_prep.shards import write_shards
-from data_prep.tasks import TASK_NAMES
-from data_prep.tokenizer import load_tokenizer
+from data_prep.sequences.pairs import PairedSequence
+from data_prep.sequences.tokenizer import load_tokenizer
+from data_prep.shards.writing import write_shards
+from data_prep.tagging.tag_map import TASK_NAMES
 
 COLUMNS = pa.schema(
     {
@@ -126,7 +126,7 @@ def test_a_large_vocabulary_keeps_its_piece_ids(prepared, prepare, tmp_path):
 
 
 def test_many_rows_go_to_several_shards_and_keep_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.shards.ROWS_PER_SHARD", 1_500)
+    monkeypatch.setattr("data_prep.shards.writing.ROWS_PER_SHARD", 1_500)
     column = np.arange(3)
     sequences = [
         PairedSequence(column, column, np.array([9, 0, 0]), np.array([NO_WORD, 0, 1]), 0, (str(number), "b"))

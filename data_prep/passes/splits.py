@@ -8,7 +8,7 @@ import networkx
 import xxhash
 from datasketch import MinHash, MinHashLSH
 
-from data_prep.corpus import Document
+from data_prep.corpus.documents import Document
 from data_prep.errors import UserError
 from data_prep.schema import Split
 

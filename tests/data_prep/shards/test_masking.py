@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.schema import NO_WORD
-from pipeline.data.masking import Corruption, draw_masked
+from data_prep.shards.masking import Corruption, draw_masked
 
 
 @st.composite

@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.schema import NO_TASK
-from data_prep.tasks import TASK_NAMES, task_of_tag
+from data_prep.tagging.tag_map import TASK_NAMES, task_of_tag
 
 
 def test_the_nine_tasks_stand_in_the_order_that_fixes_their_ids():

@@ -1,0 +1,1 @@
+"""Text in: files of many kinds become cleaned documents."""

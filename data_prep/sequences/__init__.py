@@ -1,0 +1,1 @@
+"""Tagged documents become sequences of word pieces."""

@@ -1,0 +1,1 @@
+"""The finished shards: writing, checking, looking at them."""

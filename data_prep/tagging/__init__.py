@@ -1,0 +1,1 @@
+"""Words, and the task that each belongs to."""

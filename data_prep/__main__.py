@@ -3,17 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from data_prep.corpus.documents import Corpus
-from data_prep.corpus.embedded import embedded_corpus
-from data_prep.durable import write_durably
 from data_prep.errors import UserError, run_program
-from data_prep.passes.prepare import Prepared, Settings, prepare_text
+
+if TYPE_CHECKING:
+    from data_prep.passes.prepare import Preparation
 
 app = typer.Typer(
     add_completion=False,
@@ -21,8 +18,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Turn a corpus into tagged, tokenised Arrow shards, a folder per task group.",
-    epilog="Example: data_prep text books/*.txt --out shards",
+    epilog="Example: data_prep text books/ --out shards --num-workers 8",
 )
+
+_INPUT, _CLEANING, _TASKS = "Input", "Cleaning", "Tasks"
+_SEQUENCES, _SPLITS, _WORK, _REPORT = "Tokens and sequences", "Splits", "Work", "Report"
+
+NumWorkers = Annotated[int, typer.Option(min=1, help="Processes on this machine.", rich_help_panel=_WORK)]
+Steps = Annotated[
+    int,
+    typer.Option(min=1, help="Steps of training for which epochs are reported.", rich_help_panel=_REPORT),
+]
+GlobalSize = Annotated[
+    int, typer.Option(min=1, help="Sequences of a step (batch.global_size).", rich_help_panel=_REPORT)
+]
 
 
 @app.callback()
@@ -32,56 +41,219 @@ def _program(
     """Options of every command."""
 
 
-@app.command(epilog="Example: data_prep text books.jsonl.gz notes.txt --out shards --sequence-length 128")
+@app.command(epilog="Example: data_prep text 'books/**/*.jsonl.gz' notes.txt --out shards --num-workers 8")
 def text(
     inputs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="INPUT", help=".txt (one document a file) or .jsonl (one a line), plain or .gz."
+            metavar="INPUT...",
+            help="Files, folders, quoted globs, or hub:OWNER/NAME[:CONFIG], a data set of the Hugging Face "
+            "hub. Files: .txt (a document each), .jsonl, .csv, .tsv (plain, .gz, .zst, .xz, .bz2), .parquet, "
+            ".arrow.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the shards; it must not hold anything yet.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the shards; a preparation that was stopped there goes on.")
+    ],
+    text_field: Annotated[
+        str, typer.Option(help="Field or column that holds the text.", rich_help_panel=_INPUT)
+    ] = "text",
+    id_field: Annotated[
+        str, typer.Option(help="Field or column that names the document.", rich_help_panel=_INPUT)
+    ] = "id",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Stop at the first record that cannot be read.", rich_help_panel=_INPUT
+        ),
+    ] = False,
+    normalize: Annotated[
+        bool,
+        typer.Option(help="Mend encoding and Unicode forms with ftfy.", rich_help_panel=_CLEANING),
+    ] = True,
+    min_words: Annotated[
+        int,
+        typer.Option(min=1, help="Fewest words of a document that is kept.", rich_help_panel=_CLEANING),
+    ] = 1,
+    drop_duplicates: Annotated[
+        Literal["near", "exact", "none"],
+        typer.Option(
+            help="Drop documents of the same text, also near ones (word 5-grams alike by 70 %), or none.",
+            rich_help_panel=_CLEANING,
+        ),
+    ] = "near",
+    language: Annotated[
+        str | None,
+        typer.Option(help="Keep documents in this language alone, such as en.", rich_help_panel=_CLEANING),
+    ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT",
+            help="Evaluation set; paragraphs that share 13 words with it are removed. May be repeated.",
+            rich_help_panel=_CLEANING,
+        ),
+    ] = None,
+    tagger: Annotated[
+        str | None,
+        typer.Option(
+            help="spaCy pipeline, by name or path; en_core_web_sm if not given.", rich_help_panel=_TASKS
+        ),
+    ] = None,
+    tag_map: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file that says which tags make up which task; the nine parts of speech if not given.",
+            rich_help_panel=_TASKS,
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="Where the tagger runs.", rich_help_panel=_TASKS)
+    ] = "cpu",
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="tokenizer.json, vocab.txt or their folder; without it one is trained."),
+        typer.Option(
+            help="tokenizer.json, vocab.txt or their folder; without it one is trained.",
+            rich_help_panel=_SEQUENCES,
+        ),
     ] = None,
     vocab_size: Annotated[
-        int, typer.Option(min=64, help="Most pieces of a tokenizer trained here.")
+        int,
+        typer.Option(min=64, help="Most pieces of a tokenizer trained here.", rich_help_panel=_SEQUENCES),
     ] = 30_522,
+    tokenizer_words: Annotated[
+        int,
+        typer.Option(min=1_000, help="Most words of text that it is trained on.", rich_help_panel=_SEQUENCES),
+    ] = 20_000_000,
     sequence_length: Annotated[
-        int, typer.Option(min=16, max=8192, help="Longest sequence, in pieces.")
+        int, typer.Option(min=16, max=8192, help="Longest sequence, in pieces.", rich_help_panel=_SEQUENCES)
     ] = 128,
+    nsp: Annotated[
+        bool,
+        typer.Option(
+            help="Segment pairs with next-sentence labels, or packed sequences without.",
+            rich_help_panel=_SEQUENCES,
+        ),
+    ] = True,
     validation_share: Annotated[
-        float, typer.Option(min=0.001, max=0.4, help="Part of the words held out for validation.")
+        float,
+        typer.Option(
+            min=0.001, max=0.4, help="Part of the words held out for validation.", rich_help_panel=_SPLITS
+        ),
     ] = 0.05,
     test_share: Annotated[
-        float, typer.Option(min=0.001, max=0.4, help="Part of the words held out for testing.")
+        float,
+        typer.Option(
+            min=0.001, max=0.4, help="Part of the words held out for testing.", rich_help_panel=_SPLITS
+        ),
     ] = 0.05,
-    tagger: Annotated[
-        str | None, typer.Option(help="spaCy pipeline, by name or path; en_core_web_sm if not given.")
+    seed: Annotated[
+        int, typer.Option(min=0, help="Decides splits, pairs and task groups.", rich_help_panel=_SPLITS)
+    ] = 0,
+    num_workers: NumWorkers = 1,
+    part: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Do this part, from 0, of --num-parts, without merging: see data_prep merge.",
+            rich_help_panel=_WORK,
+        ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field of a .jsonl line that holds the text.")] = "text",
-    id_field: Annotated[str, typer.Option(help="Field of a .jsonl line that names the document.")] = "id",
-    seed: Annotated[int, typer.Option(min=0, help="Decides splits, pairs and task groups.")] = 0,
+    num_parts: Annotated[
+        int, typer.Option(min=1, help="Parts that share the work.", rich_help_panel=_WORK)
+    ] = 1,
+    block_size: Annotated[
+        int,
+        typer.Option(
+            min=10_000,
+            help="Characters that are tagged in one go; next-sentence partners are of the same block.",
+            rich_help_panel=_WORK,
+        ),
+    ] = 4_000_000,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sequences of a shard; 8,388,608 pieces if not given.", rich_help_panel=_WORK
+        ),
+    ] = None,
+    steps: Steps = 100_000,
+    global_size: GlobalSize = 256,
 ) -> None:
-    """Tag, tokenise and split text; write a shard folder per task group, validation and test shards."""
+    """Clean, tag, tokenise and split text; write a shard folder per task group, validation and test shards.
+
+    The result depends on the input and the options under Input to Splits alone, not on workers or parts.
+    Stopped at any moment, the same command goes on.
+    """
+    from data_prep.corpus.cleaning import CleaningSettings
+    from data_prep.passes.job import Settings
+
+    if part is not None and part >= num_parts:
+        raise UserError(f"--part {part}: parts are numbered from 0 to {num_parts - 1}; see --num-parts")
+    if part is None and num_parts > 1:
+        raise UserError(
+            f"--num-parts {num_parts}: say which part this is with --part, from 0 to {num_parts - 1}"
+        )
     settings = Settings(
+        text_field=text_field,
+        id_field=id_field,
+        cleaning=CleaningSettings(
+            normalize=normalize,
+            min_words=min_words,
+            language=language,
+            decontaminate=tuple(decontaminate or ()),
+        ),
+        drop_duplicates=drop_duplicates,
+        tokenizer=str(tokenizer) if tokenizer else None,
         vocab_size=vocab_size,
+        tokenizer_words=tokenizer_words,
         sequence_length=sequence_length,
-        shares={"test": test_share, "validation": validation_share},
-        seed=seed,
-        tokenizer=tokenizer,
+        next_sentence=nsp,
+        validation_share=validation_share,
+        test_share=test_share,
         tagger=tagger,
+        device=device,
+        seed=seed,
+        block_size=block_size,
+        shard_rows=shard_rows,
     )
-    prepared = prepare_text(Corpus(tuple(inputs), text_field, id_field), out, settings)
-    for warning in prepared.warnings:
-        print(f"data_prep: warning: {warning}", file=sys.stderr)
-    _print_summary(prepared, out)
+    from data_prep.passes.prepare import Preparation, Share, begin
+    from data_prep.progress import Monitor
+
+    begun = begin(inputs, out, settings, tag_map)
+    for skipped in begun.skipped:
+        _warn(f"passed over: {skipped}")
+    name = out.name if part is None else f"{out.name}.part-{part}-of-{num_parts}"
+    monitor = Monitor(out.with_name(f"{name}.log.jsonl"))
+    preparation = Preparation(begun.job, monitor, num_workers, strict)
+    preparation.prepare(Share(part or 0, num_parts))
+    if part is None:
+        _finish(preparation, steps, global_size)
+    else:
+        print(f"{out}: part {part} of {num_parts} is done; when all are: data_prep merge {out}")
+
+
+@app.command(epilog="Example: data_prep merge shards --num-workers 4")
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of all parts.")],
+    num_workers: NumWorkers = 1,
+    steps: Steps = 100_000,
+    global_size: GlobalSize = 256,
+) -> None:
+    """Write the shards of a preparation whose parts are done (data_prep text ... --part I --num-parts P)."""
+    from data_prep.passes.job import load_job
+    from data_prep.passes.prepare import Preparation
+    from data_prep.progress import Monitor
+
+    monitor = Monitor(folder.with_name(f"{folder.name}.merge.log.jsonl"))
+    _finish(Preparation(load_job(folder), monitor, num_workers), steps, global_size)
 
 
 @app.command(epilog="Example: data_prep embedded corpus.jsonl")
 def embedded(out: Annotated[Path, typer.Argument(metavar="OUT", help="The .jsonl file to write.")]) -> None:
     """Write the English that every Python carries (language reference, docstrings) as a corpus."""
+    from data_prep.corpus.embedded import embedded_corpus
+    from data_prep.durable import write_durably
+
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: the corpus is written as .jsonl; name the file so")
     if out.exists():
@@ -94,31 +266,19 @@ def embedded(out: Annotated[Path, typer.Argument(metavar="OUT", help="The .jsonl
     print(f"{out}: {len(documents):,} documents, {words:,} words")
 
 
-def _print_summary(prepared: Prepared, out: Path) -> None:
-    manifest = prepared.manifest
-    table = Table("task", title=f"Training shards of {out}", title_justify="left")
-    for column in ("sequences", "words to mask", "words in all groups", "tokens"):
-        table.add_column(column, justify="right")
-    train = [shard for shard in manifest.shards if shard.split == "train"]
-    for task in manifest.task_names:
-        table.add_row(
-            task,
-            f"{manifest.train_rows(task):,}",
-            f"{manifest.train_words(task):,}",
-            f"{sum(shard.task_words[task] for shard in train):,}",
-            f"{sum(shard.tokens for shard in train if shard.task == task):,}",
-        )
-    console = Console()
-    console.print(table)
-    rows, tokens = sum(s.rows for s in manifest.shards), sum(s.tokens for s in manifest.shards)
-    held_out = [f"{sum(s.rows for s in manifest.shards_of(x)):,} {x}" for x in ("validation", "test")]
-    padding = 1 - tokens / (rows * manifest.sequence_length) if rows else 0
-    console.print(
-        f"Held out: {' and '.join(held_out)} sequences. Vocabulary: {manifest.vocab_size:,} pieces. "
-        f"Padding at length {manifest.sequence_length}: {padding:.1%}. "
-        f"Left out, without a word of any task: {prepared.num_without_task:,} training sequences.",
-        highlight=False,
-    )
+def _finish(preparation: "Preparation", steps: int, global_size: int) -> None:
+    from rich.console import Console
+
+    from data_prep.shards.summary import print_summary, scarce_tasks
+
+    manifest = preparation.merge()
+    print_summary(manifest, Console(), steps, global_size)
+    for warning in scarce_tasks(manifest, steps, global_size):
+        _warn(warning)
+
+
+def _warn(message: str) -> None:
+    print(f"data_prep: warning: {message}", file=sys.stderr)
 
 
 def main() -> None:

@@ -1,13 +1,17 @@
 """Files and folders that appear under their final name only when they are complete."""
 
+import errno
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.errors import UserError
+
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def sha256_file(path: Path) -> str:
@@ -54,6 +58,34 @@ def refuse_occupied(folder: Path, flag: str) -> None:
         raise UserError(f"{folder}: is a file; {flag} names a folder that does not exist yet")
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: already holds files; give {flag} another folder, or remove this one")
+
+
+@contextmanager
+def complete_file(path: Path, staging: Path) -> Iterator[Path]:
+    """Yield a name in the folder `staging`, on the same disk, for a file that takes the name `path` at the end.
+
+    Several processes may write the same file at once; each has a name of its own, and the last one stays.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    partial = staging / f"{path.name}.{uuid.uuid4().hex}"
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        fsync_path(partial)
+        partial.replace(path)
+        fsync_path(path.parent)
+    except OSError as error:
+        if error.errno not in _DISK_TROUBLE:
+            raise
+        raise UserError(
+            f"{path}: cannot be written ({os.strerror(error.errno)}); make room or mend the folder, then run "
+            "the same command again: finished files are kept"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,7 +1,16 @@
-"""Progress with rate and time left: a moving bar on a terminal, a line now and then in a log."""
+"""Progress with rate and time left: a moving bar on a terminal, a line now and then in a log.
 
+Beside it, if wanted, a log for machines: a JSON line at the beginning and end of each stage and meanwhile.
+"""
+
+import json
 import sys
-from collections.abc import Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -16,3 +25,51 @@ def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
     return tqdm(
         items, delay=delay, mininterval=0.2 if on_screen else _LOG_SECONDS, file=sys.stderr, **settings
     )
+
+
+class Monitor:
+    """Shows the stages of a job, and logs them to a file of JSON lines."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        self._log = log
+
+    @contextmanager
+    def stage(self, name: str, unit: str, total: int | None) -> Iterator[Callable[[dict[str, int]], None]]:
+        """Yield a function that takes what was done since its last call: a number of `unit`, and others."""
+        done: Counter[str] = Counter()
+        begun = logged = time.monotonic()
+        bar = progress(desc=name, unit=f" {unit}", unit_scale=True, total=total, leave=False)
+        self._write(name, "begin", done, unit, total, 0.0)
+
+        def report(counts: dict[str, int]) -> None:
+            nonlocal logged
+            done.update(counts)
+            others = {key: f"{value:,}" for key, value in done.items() if key != unit and value}
+            bar.set_postfix(others, refresh=False)
+            bar.update(counts.get(unit, 0))
+            if time.monotonic() - logged >= _LOG_SECONDS:
+                logged = time.monotonic()
+                self._write(name, "progress", done, unit, total, logged - begun)
+
+        with bar:
+            yield report
+        self._write(name, "end", done, unit, total, time.monotonic() - begun)
+
+    def _write(
+        self, stage: str, event: str, done: Counter[str], unit: str, total: int | None, seconds: float
+    ) -> None:
+        if self._log is None:
+            return
+        line: dict[str, object] = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "stage": stage,
+            "event": event,
+            "elapsed_s": round(seconds, 3),
+            **done,
+        }
+        if total is not None:
+            line[f"total_{unit}"] = total
+        if unit and seconds:
+            line[f"{unit}_per_s"] = round(done[unit] / seconds, 1)
+        with self._log.open("a") as file:
+            file.write(json.dumps(line) + "\n")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from data_prep.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NO_TASK = 255
 """Task id of a piece that belongs to no task: specials, punctuation, other tags."""
 NO_WORD = 65_535
@@ -20,6 +20,8 @@ IS_NEXT, IS_RANDOM, NO_LABEL = 0, 1, -1
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 TOKENIZER = "tokenizer.json"
+DROPPED = "dropped.jsonl"
+"""A line for each document that was left out: its name, the kind of reason, the reason."""
 
 Split = Literal["train", "validation", "test"]
 
@@ -39,11 +41,13 @@ def arrow_schema(vocab_size: int) -> pa.Schema:
     )
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A typed, read-only part of a JSON file; unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Component(_Record):
+class Component(Record):
     """A tagger or tokenizer, told apart by its hash."""
 
     name: str
@@ -51,7 +55,7 @@ class Component(_Record):
     sha256: str
 
 
-class Source(_Record):
+class Source(Record):
     """An input file."""
 
     path: str
@@ -59,7 +63,15 @@ class Source(_Record):
     sha256: str
 
 
-class Shard(_Record):
+class File(Record):
+    """A file beside the shards; `path` is relative to the manifest."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Shard(Record):
     """One Arrow file. `task_words` counts words by task name; `path` is relative to the manifest."""
 
     path: str
@@ -78,11 +90,15 @@ class _Versioned(BaseModel):
     schema_version: int
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything that a reader must know about a folder of shards."""
 
     schema_version: int
     task_names: list[str]
+    tag_map: dict[str, list[str]]
+    """The tagger's tags that make up each task, in the order of `task_names`."""
+    settings: dict[str, JsonValue]
+    """How the corpus was prepared: with the same sources and settings, the same bytes come out."""
     sequence_length: int
     vocab_size: int
     seed: int
@@ -90,6 +106,16 @@ class Manifest(_Record):
     tokenizer: Component
     sources: list[Source]
     documents: dict[Split, int]
+    """Documents that were kept."""
+    words: dict[Split, int]
+    """Words of these documents, between white space."""
+    dropped: dict[str, int]
+    """Documents that were left out, by kind of reason."""
+    cleaned: dict[str, int]
+    """Changes to documents that were kept, by kind."""
+    without_task: int
+    """Training sequences that hold no word of any task, and were left out."""
+    files: list[File]
     shards: list[Shard]
 
     def shards_of(self, split: Split, task: str | None = None) -> list[Shard]:
@@ -105,11 +131,10 @@ class Manifest(_Record):
         return sum(shard.task_words[task] for shard in self.shards_of("train", task))
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest and, in the format of `sha256sum`, its hash."""
+def manifest_files(manifest: Manifest) -> dict[str, bytes]:
+    """The hash of the manifest, in the format of `sha256sum`, and the manifest: its presence says complete."""
     content = manifest.model_dump_json(indent=2).encode() + b"\n"
-    (folder / MANIFEST).write_bytes(content)
-    (folder / MANIFEST_HASH).write_text(f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n")
+    return {MANIFEST_HASH: f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode(), MANIFEST: content}
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,38 +1,100 @@
-"""The task group of each training sequence: the task for which its words will be masked."""
+"""The task group of each training sequence: the task for which its words will be masked.
+
+Sequences that hold words of the same tasks are of one pattern. How many of each pattern go to each task is
+decided from their numbers alone; then any sequence finds its task from its place among those of its pattern.
+"""
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-UNASSIGNED = -1
+Pattern = bytes
+"""Which tasks a sequence holds words of: packed bits, a bit per task."""
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-def assign_groups(task_words: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """One task per sequence such that groups are nearly even, scarce tasks served first.
-
-    Each task in turn, from the one that the fewest sequences hold, takes sequences that hold it, drawn at
-    random, up to an even share of what is left. What then remains goes to the smallest group it can join.
+def patterns(task_words: NDArray[np.integer]) -> list[Pattern]:
+    """The pattern of each sequence.
 
     Args:
         task_words: [N, T] words of each task in each sequence.
-        seed: decides which sequences are drawn.
+    """
+    return [row.tobytes() for row in np.packbits(task_words > 0, axis=1)]
+
+
+def quotas(counts: Mapping[Pattern, int], num_tasks: int) -> dict[Pattern, NDArray[np.int64]]:
+    """How many sequences of each pattern go to each task, such that groups are nearly even.
+
+    Each task in turn, from the one that the fewest sequences hold, takes up to an even share of what is
+    left, from all patterns that hold it in proportion. What then remains goes to the smallest group it can
+    join, pattern by pattern.
+
+    Args:
+        counts: sequences of each pattern.
+        num_tasks: T.
 
     Returns:
-        [N] task of each sequence; UNASSIGNED where it holds no word of any task.
+        For each pattern [T] sequences; they add up to its count, or to 0 where it holds no task.
     """
-    num_sequences, num_tasks = task_words.shape
-    holds = task_words > 0
-    groups = np.full(num_sequences, UNASSIGNED)
-    order = np.random.default_rng(seed).permutation(num_sequences)
-    scarcest_first = np.argsort(holds.sum(axis=0), kind="stable")
-    usable = int(holds.any(axis=1).sum())
+    names = sorted(counts)
+    bits = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
+    holds = np.unpackbits(bits, axis=1)[:, :num_tasks].astype(bool)
+    left = np.array([counts[name] for name in names], np.int64) * holds.any(axis=1)
+    given = np.zeros((len(names), num_tasks), np.int64)
+    scarcest_first = np.argsort(left @ holds, kind="stable")
     for served, task in enumerate(scarcest_first):
-        share = -(-(usable - np.count_nonzero(groups != UNASSIGNED)) // (num_tasks - served))
-        candidates = order[(holds[:, task] & (groups == UNASSIGNED))[order]]
-        groups[candidates[:share]] = task
-    sizes = np.bincount(groups[groups != UNASSIGNED], minlength=num_tasks)
-    for sequence in order[(holds.any(axis=1) & (groups == UNASSIGNED))[order]]:
-        tasks = np.flatnonzero(holds[sequence])
-        task = tasks[np.argmin(sizes[tasks])]
-        groups[sequence] = task
-        sizes[task] += 1
-    return groups
+        share = -(-int(left.sum()) // (num_tasks - served))
+        taken = _in_proportion(left * holds[:, task], share)
+        given[:, task] = taken
+        left = left - taken
+    for index in np.flatnonzero(left):
+        given[index] += _levelled(given.sum(axis=0), holds[index], int(left[index]))
+    return dict(zip(names, given, strict=True))
+
+
+def tasks_of(quota: NDArray[np.int64], places: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """[n] the task of the sequences at some places among all those of a pattern; -1 where it holds none.
+
+    Places are permuted by a multiplication modulo their number, by about the golden ratio of it, so that
+    every stretch of the corpus gives to each task in proportion.
+
+    Args:
+        quota: [T] sequences of the pattern for each task.
+        places: [n] counted from 0 in the order of the corpus.
+        seed: where the permutation begins.
+    """
+    total = int(quota.sum())
+    if total == 0:
+        return np.full(len(places), -1)
+    step = max(round(total * _GOLDEN_RATIO), 1)
+    while np.gcd(step, total) != 1:
+        step += 1
+    permuted = (places.astype(np.uint64) * np.uint64(step) + np.uint64(seed % total)) % np.uint64(total)
+    return np.searchsorted(np.cumsum(quota), permuted.astype(np.int64), side="right")
+
+
+def _in_proportion(available: NDArray[np.int64], share: int) -> NDArray[np.int64]:
+    """[P] about `share` in all, or everything there is, in proportion to what is available."""
+    total = int(available.sum())
+    if total <= share:
+        return available
+    cumulative = np.cumsum(available) * share // total  # rounds so that the parts add up
+    return np.diff(cumulative, prepend=0)
+
+
+def _levelled(sizes: NDArray[np.int64], allowed: NDArray[np.bool_], amount: int) -> NDArray[np.int64]:
+    """[T] `amount` sequences poured into the allowed groups, the smallest first."""
+    poured = np.zeros(len(sizes), np.int64)
+    tasks = np.flatnonzero(allowed)
+    tasks = tasks[np.argsort(sizes[tasks], kind="stable")]
+    filled = next(
+        num
+        for num in range(len(tasks), 0, -1)
+        if sizes[tasks[:num]].sum() + amount > num * sizes[tasks[num - 1]] or num == 1
+    )
+    level, extra = divmod(int(sizes[tasks[:filled]].sum()) + amount, filled)
+    poured[tasks[:filled]] = level - sizes[tasks[:filled]]
+    poured[tasks[:extra]] += 1
+    return poured

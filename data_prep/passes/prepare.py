@@ -1,175 +1,206 @@
-"""The offline stage from end to end: corpus, splits, tags, pieces, sequences, groups, shards."""
+"""The offline stage from end to end, or a part of it."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile, rmtree
 
-import numpy as np
-from tokenizers import Tokenizer
+import pyarrow.compute as pc
 
-from data_prep.corpus.documents import Corpus, Document
-from data_prep.durable import complete_folder
+from data_prep.corpus.cleaning import Cleaner
+from data_prep.corpus.inputs import find_sources
+from data_prep.durable import complete_file, sha256_file
 from data_prep.errors import UserError
-from data_prep.passes.groups import assign_groups
-from data_prep.passes.splits import MIN_DOCUMENTS, Survey, assign_splits, section_words, sections, survey
-from data_prep.progress import progress
-from data_prep.schema import SCHEMA_VERSION, TOKENIZER, Manifest, Shard, Split, write_manifest
-from data_prep.sequences.pairs import PairBuilder, PairedSequence
-from data_prep.sequences.pieces import EncodedDocument, encode_document
-from data_prep.sequences.tokenizer import (
-    highest_id,
-    load_tokenizer,
-    tokenizer_component,
-    tokenizer_json,
-    train_tokenizer,
+from data_prep.passes.blocks import BlocksPass
+from data_prep.passes.job import Fingerprint, Job, Settings, library_versions, open_job
+from data_prep.passes.merging import LayoutPass, MergingPass
+from data_prep.passes.planning import Plan, PlanningPass
+from data_prep.passes.reading import ReadingPass, read_details, read_left_out
+from data_prep.passes.sections import MIN_DOCUMENTS, section_words
+from data_prep.passes.work import Pass, do_tasks
+from data_prep.progress import Monitor
+from data_prep.schema import (
+    SCHEMA_VERSION,
+    TOKENIZER,
+    File,
+    Manifest,
+    Shard,
+    manifest_files,
+    read_manifest,
 )
-from data_prep.shards.writing import write_shards
-from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.sequences.tokenizer import highest_id, load_tokenizer, tokenizer_component
+from data_prep.tagging.tag_map import load_tag_map
 from data_prep.tagging.tagger import Tagger
 
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+class CorpusError(UserError):
+    """The corpus cannot be prepared as it is; going on would end in the same way."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a corpus is prepared; `shares` are the held-out parts of its words."""
+class Share:
+    """Part number `part`, from 0, of `num_parts` that share a job."""
 
-    vocab_size: int
-    sequence_length: int
-    shares: dict[Split, float]
-    seed: int
-    tokenizer: Path | None = None
-    tagger: str | None = None
+    part: int = 0
+    num_parts: int = 1
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was written, and what the user should know about it."""
+class Begun:
+    """A job, and files among the inputs that it does not read, each with the reason."""
 
-    manifest: Manifest
-    warnings: list[str]
-    num_without_task: int
-    """Training sequences that hold no word of any task, and were left out."""
+    job: Job
+    skipped: list[str]
 
 
-def prepare_text(corpus: Corpus, out: Path, settings: Settings) -> Prepared:
-    """Write the shards of `corpus` to `out`, which appears only when it is complete.
+def begin(inputs: Sequence[str], out: Path, settings: Settings, tag_map: Path | None) -> Begun:
+    """Begin to prepare `inputs` in `out`, or go on; what the user gave is checked before anything is written.
 
     Raises:
-        UserError: input that cannot be used, or an output folder that already holds something.
+        UserError: something that the user gave cannot be used, or `out` holds something else.
     """
-    with complete_folder(out, "--out") as folder:
-        tagger = Tagger(settings.tagger)
-        given = load_tokenizer(settings.tokenizer) if settings.tokenizer else None
-        documents = _Documents(corpus)
-        splits = assign_splits(documents.surveys, settings.shares, settings.seed)
-        tokenizer = given or _train_tokenizer(documents, splits, settings.vocab_size)
-        encoded = _encode(documents, splits, tagger, tokenizer)
-        vocab_size = highest_id(tokenizer) + 1
-        shards: list[Shard] = []
-        num_sequences = 0
-        for split in _SPLITS:
-            pairs = list(PairBuilder(encoded[split], tokenizer, settings.sequence_length, settings.seed))
-            shards += _write_split(folder, split, pairs, vocab_size, settings.seed)
-            num_sequences += len(pairs)
+    found = find_sources(inputs)
+    tags = load_tag_map(tag_map)
+    given = load_tokenizer(Path(settings.tokenizer)) if settings.tokenizer else None
+    Cleaner(settings.cleaning)
+    fingerprint = Fingerprint(
+        settings=settings,
+        sources=tuple(found.sources),
+        tag_map=tags,
+        tagger=Tagger(settings.tagger, tags, settings.device).component,
+        given_tokenizer=tokenizer_component(given).sha256 if given else None,
+        versions=library_versions(),
+    )
+    return Begun(open_job(out, fingerprint), found.skipped)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A job, and what works on it here."""
+
+    job: Job
+    monitor: Monitor
+    num_workers: int = 1
+    strict: bool = False
+
+    def prepare(self, share: Share = Share()) -> None:
+        """Prepare a share of the blocks; what is global is done by whoever comes first."""
+        if self.job.is_complete:
+            return
+        planning = self._plan(share)
+        plan = planning.plan()
+        blocks = BlocksPass(self.job, planning)
+        own = [task for task in range(len(plan.blocks)) if task % share.num_parts == share.part]
+        words = sum(plan.blocks[task].words for task in own if not blocks.is_done(task))
+        self._run(blocks, own, unit="words", total=words)
+
+    def merge(self) -> Manifest:
+        """Write the shards, when all blocks are there; the work folder is removed.
+
+        Raises:
+            UserError: some blocks are not there yet.
+        """
+        job = self.job
+        try:
+            if not job.is_complete:
+                self._merge()
+        except FileNotFoundError:
+            if not job.is_complete:  # else another process was faster, and has cleaned up
+                raise
+        rmtree(job.work, ignore_errors=True)
+        return read_manifest(job.out)
+
+    def _plan(self, share: Share) -> PlanningPass:
+        reading = ReadingPass(self.job, self.strict)
+        self._read(reading, share)
+        details = [read_details(path) for path in reading.all_chunks()]
+        if sum(item.documents for item in details) < MIN_DOCUMENTS:
+            words = sum(item.words for item in details)
+            if not words:
+                raise CorpusError(_no_text(self.job, reading))
+            reading = ReadingPass(self.job, self.strict, section_words(words))
+            self._read(reading, share)
+        planning = PlanningPass(self.job, reading)
+        self._run(planning, [0])
+        return planning
+
+    def _read(self, reading: ReadingPass, share: Share) -> None:
+        """Own sources first; then those that nobody else reads."""
+        first = len(reading.tasks) * share.part // share.num_parts
+        self._run(reading, [*reading.tasks[first:], *reading.tasks[:first]], unit="words")
+
+    def _merge(self) -> None:
+        job = self.job
+        planning = PlanningPass(job, ReadingPass(job, self.strict))
+        if not planning.is_done(0):
+            raise UserError(f"{job.out}: not planned yet; run its parts first: data_prep text ... --part I")
+        plan = planning.plan()
+        blocks = BlocksPass(job, planning)
+        missing = [task for task in range(len(plan.blocks)) if not blocks.is_done(task)]
+        if missing:
+            raise UserError(
+                f"{job.out}: {len(missing):,} of {len(plan.blocks):,} blocks are not prepared yet, such as "
+                f"number {missing[0]}; run the parts that have not finished (part I of P prepares the blocks "
+                "whose number leaves I when divided by P)"
+            )
+        layouts = LayoutPass(job, planning, blocks)
+        self._run(layouts, [0])
+        layout = layouts.layout()
+        merging = MergingPass(job, blocks, layouts)
+        tasks = range(len(layout.shards))
+        left = [layout.shards[task] for task in tasks if not merging.is_done(task)]
+        rows = sum(shard.last - shard.first for shard in left)
+        self._run(merging, tasks, unit="sequences", total=rows)
+        entries = [Shard.model_validate_json(merging.entry_path(task).read_bytes()) for task in tasks]
+        self._finish(planning, plan, entries, layout.without_task)
+
+    def _finish(self, planning: PlanningPass, plan: Plan, shards: list[Shard], without_task: int) -> None:
+        """Tokenizer, list of dropped documents and, last of all, the manifest."""
+        job = self.job
+        files = [self._publish(path) for path in (planning.dropped_path, planning.tokenizer_path)]
+        tokenizer = load_tokenizer(job.out / TOKENIZER)
+        fingerprint = job.fingerprint
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
-            task_names=list(TASK_NAMES),
-            sequence_length=settings.sequence_length,
-            vocab_size=vocab_size,
-            seed=settings.seed,
-            tagger=tagger.component,
+            task_names=list(job.task_names),
+            tag_map={task: list(tags) for task, tags in fingerprint.tag_map.tasks.items()},
+            settings=job.settings.model_dump(mode="json"),
+            sequence_length=job.settings.sequence_length,
+            vocab_size=highest_id(tokenizer) + 1,
+            seed=job.settings.seed,
+            tagger=fingerprint.tagger,
             tokenizer=tokenizer_component(tokenizer),
-            sources=corpus.sources(),
-            documents={split: len(encoded[split]) for split in _SPLITS},
+            sources=plan.sources,
+            documents=plan.documents,
+            words=plan.words,
+            dropped=plan.dropped,
+            cleaned=plan.cleaned,
+            without_task=without_task,
+            files=files,
             shards=shards,
         )
-        if not any(manifest.train_rows(task) for task in TASK_NAMES):
-            raise UserError("the corpus has no word of any task; give English text, or another --tagger")
-        (folder / TOKENIZER).write_bytes(tokenizer_json(tokenizer))
-        write_manifest(folder, manifest)
-    num_written = sum(shard.rows for shard in shards)
-    return Prepared(manifest, documents.warnings + _absent_tasks(manifest), num_sequences - num_written)
+        for name, content in manifest_files(manifest).items():
+            with complete_file(job.out / name, job.staging) as partial:
+                partial.write_bytes(content)
+
+    def _publish(self, path: Path) -> File:
+        target = self.job.out / path.name
+        with complete_file(target, self.job.staging) as partial:
+            copyfile(path, partial)
+        return File(path=path.name, bytes=target.stat().st_size, sha256=sha256_file(target))
+
+    def _run(self, work: Pass, tasks: Sequence[int], unit: str = "", total: int | None = None) -> None:
+        with self.monitor.stage(work.name, unit, total) as report:
+            do_tasks(work, tasks, self.num_workers, report)
 
 
-class _Documents:
-    """The corpus as documents that can be held out, and a survey of them."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self._section_words: int | None = None
-        self.warnings: list[str] = []
-        self.surveys = self._survey()
-        if len(self.surveys) < MIN_DOCUMENTS:
-            found = len(self.surveys)
-            self._section_words = section_words(self.words)
-            self.surveys = self._survey()
-            self.warnings.append(
-                f"the corpus has {found} document{'s' * (found != 1)}, too few to hold whole ones out: "
-                f"{len(self.surveys)} sections of about {self._section_words} words are split instead, "
-                "so held-out text comes from documents that were trained on"
-            )
-
-    @property
-    def words(self) -> int:
-        return sum(item.words for item in self.surveys)
-
-    def __iter__(self) -> Iterator[Document]:
-        for document in self._corpus:
-            if not document.text.strip():
-                continue
-            if self._section_words is None:
-                yield document
-            else:
-                yield from sections(document, self._section_words)
-
-    def _survey(self) -> list[Survey]:
-        surveys = [survey(item) for item in progress(self, desc="reading", unit=" documents", leave=False)]
-        if not surveys:
-            raise UserError(
-                f"{', '.join(map(str, self._corpus.paths))}: no text in the corpus; give files that hold some"
-            )
-        return surveys
-
-
-def _train_tokenizer(documents: _Documents, splits: list[Split], vocab_size: int) -> Tokenizer:
-    """A tokenizer that has seen the training split alone."""
-    texts = (item.text for item, split in zip(documents, splits, strict=True) if split == "train")
-    return train_tokenizer(progress(texts, desc="tokenizer", unit=" documents", leave=False), vocab_size)
-
-
-def _encode(
-    documents: _Documents, splits: list[Split], tagger: Tagger, tokenizer: Tokenizer
-) -> dict[Split, list[EncodedDocument]]:
-    encoded: dict[Split, list[EncodedDocument]] = {split: [] for split in _SPLITS}
-    with progress(total=documents.words, desc="tagging", unit=" words", unit_scale=True) as bar:
-        tagged = zip(tagger.tag(documents), splits, documents.surveys, strict=True)
-        for (document, paragraphs), split, item in tagged:
-            pieces = encode_document(tokenizer, document.doc_id, paragraphs)
-            if len(pieces):
-                encoded[split].append(pieces)
-            bar.update(item.words)
-    return encoded
-
-
-def _write_split(
-    folder: Path, split: Split, pairs: list[PairedSequence], vocab_size: int, seed: int
-) -> Iterator[Shard]:
-    if not pairs:
-        raise UserError(
-            f"the {split} split of the corpus gives no sequence; give more text, or another --seed"
-        )
-    if split != "train":
-        yield from write_shards(folder, split, None, pairs, TASK_NAMES, vocab_size)
-        return
-    groups = assign_groups(np.stack([pair.task_words(len(TASK_NAMES)) for pair in pairs]), seed)
-    for task_id, task in enumerate(TASK_NAMES):
-        members = [pairs[index] for index in np.flatnonzero(groups == task_id)]
-        yield from write_shards(folder, split, task, members, TASK_NAMES, vocab_size)
-
-
-def _absent_tasks(manifest: Manifest) -> list[str]:
-    absent = [task for task in manifest.task_names if manifest.train_rows(task) == 0]
-    if not absent:
-        return []
-    return [f"no training words of {', '.join(absent)}: training goes on without"]
+def _no_text(job: Job, reading: ReadingPass) -> str:
+    """Why nothing is left: the names of the sources, and what became of their documents."""
+    names = ", ".join(source.name for source in job.fingerprint.sources[:3])
+    for path in reading.all_chunks():
+        left_out = read_left_out(path).filter(pc.is_valid(pc.field("dropped")))
+        if len(left_out):
+            first = left_out.slice(0, 1).to_pylist()[0]
+            why = f"{first['doc_id']} was left out: {first['reason']}"
+            return f"{names}: no text in the corpus; for example, {why}"
+    return f"{names}: no text in the corpus; give files that hold some"

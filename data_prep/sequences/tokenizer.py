@@ -76,6 +76,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return _with_template(tokenizer)
 
 
+def special_id(tokenizer: Tokenizer, special: str) -> int:
+    """The id of a special piece, which every tokenizer here has."""
+    found = tokenizer.token_to_id(special)
+    assert found is not None, f"{special} was looked for when the tokenizer was loaded"
+    return found
+
+
 def highest_id(tokenizer: Tokenizer) -> int:
     """The largest piece id; a tokenizer taken from elsewhere may leave ids out."""
     return max(tokenizer.get_vocab().values())

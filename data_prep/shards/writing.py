@@ -1,51 +1,36 @@
-"""Sequences become Arrow IPC stream files."""
+"""Sequences become columns of an Arrow file."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from data_prep.durable import sha256_file
-from data_prep.schema import Shard, Split, arrow_schema
-from data_prep.sequences.pairs import PairedSequence
+from data_prep.schema import arrow_schema
+from data_prep.sequences.sequence import EncodedSequence
 
-ROWS_PER_SHARD = 65_536
-_ROWS_PER_RECORD_BATCH = 1_024
-
-
-def write_shards(
-    folder: Path,
-    split: Split,
-    task: str | None,
-    sequences: Sequence[PairedSequence],
-    task_names: Sequence[str],
-    vocab_size: int,
-) -> Iterator[Shard]:
-    """Write a split, or a task group of the training split, below `folder`; yield its manifest entries."""
-    target = Path(split) / task if task else Path(split)
-    (folder / target).mkdir(parents=True, exist_ok=True)
-    for number, first in enumerate(range(0, len(sequences), ROWS_PER_SHARD)):
-        rows = sequences[first : first + ROWS_PER_SHARD]
-        path = target / f"shard-{number:05d}.arrow"
-        _write_stream(folder / path, rows, arrow_schema(vocab_size))
-        words = np.sum([row.task_words(len(task_names)) for row in rows], axis=0)
-        yield Shard(
-            path=path.as_posix(),
-            split=split,
-            task=task,
-            rows=len(rows),
-            tokens=sum(len(row) for row in rows),
-            task_words=dict(zip(task_names, map(int, words), strict=True)),
-            sha256=sha256_file(folder / path),
-        )
+ROWS_PER_BATCH = 1_024
 
 
-def _write_stream(path: Path, rows: Sequence[PairedSequence], schema: pa.Schema) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for first in range(0, len(rows), _ROWS_PER_RECORD_BATCH):
-            part = rows[first : first + _ROWS_PER_RECORD_BATCH]
-            columns = [
-                pa.array([getattr(row, field.name) for row in part], type=field.type) for field in schema
-            ]
-            stream.write_batch(pa.record_batch(columns, schema=schema))
+def record_batches(sequences: Sequence[EncodedSequence], vocab_size: int) -> Iterator[pa.RecordBatch]:
+    """The sequences as record batches of a shard."""
+    schema = arrow_schema(vocab_size)
+    for first in range(0, len(sequences), ROWS_PER_BATCH):
+        rows = sequences[first : first + ROWS_PER_BATCH]
+        names = [row.doc_id for row in rows]
+        columns = [
+            _lists([row.input_ids for row in rows], schema.field("input_ids").type),
+            _lists([row.token_type_ids for row in rows], schema.field("token_type_ids").type),
+            _lists([row.task_ids for row in rows], schema.field("task_ids").type),
+            _lists([row.word_ids for row in rows], schema.field("word_ids").type),
+            pa.array([row.next_sentence_label for row in rows], schema.field("next_sentence_label").type),
+            pa.array(names, schema.field("doc_id").type),
+        ]
+        yield pa.record_batch(columns, schema=schema)
+
+
+def _lists(arrays: list[NDArray], list_type: pa.ListType) -> pa.ListArray:
+    offsets = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    values = np.concatenate(arrays).astype(list_type.value_type.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), type=list_type)

@@ -33,6 +33,8 @@ GlobalSize = Annotated[
     int, typer.Option(min=1, help="Sequences of a step (batch.global_size).", rich_help_panel=_REPORT)
 ]
 
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of shards.")]
+
 
 @app.callback()
 def _program(
@@ -248,6 +250,40 @@ def merge(
     _finish(Preparation(load_job(folder), monitor, num_workers), steps, global_size)
 
 
+@app.command(epilog="Example: data_prep verify shards")
+def verify(folder: Folder) -> None:
+    """Check every file of a folder of shards: hashes, schema, counts, tokenizer. Exit code 1 if one is bad."""
+    from data_prep.shards.verify import report_problems
+
+    raise typer.Exit(report_problems(folder))
+
+
+@app.command(epilog="Example: data_prep inspect shards --task verb --html shards.html")
+def inspect(
+    folder: Folder,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    task: Annotated[str | None, typer.Option(help="Show sequences of this task.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Sequences to show.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which ones, and what is masked in them.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write a page to look at, too.")] = None,
+    steps: Steps = 100_000,
+    global_size: GlobalSize = 256,
+) -> None:
+    """Show what a folder of shards holds: a table, and sequences with their words coloured by task."""
+    from data_prep.shards.inspection import inspect_folder
+
+    inspect_folder(
+        folder,
+        split=split,
+        task=task,
+        num_samples=samples,
+        seed=seed,
+        html=html,
+        steps=steps,
+        global_size=global_size,
+    )
+
+
 @app.command(epilog="Example: data_prep embedded corpus.jsonl")
 def embedded(out: Annotated[Path, typer.Argument(metavar="OUT", help="The .jsonl file to write.")]) -> None:
     """Write the English that every Python carries (language reference, docstrings) as a corpus."""
@@ -273,6 +309,12 @@ def _finish(preparation: "Preparation", steps: int, global_size: int) -> None:
 
     manifest = preparation.merge()
     print_summary(manifest, Console(), steps, global_size)
+    if manifest.section_words is not None:
+        _warn(
+            "the corpus has too few documents to hold whole ones out: sections of about "
+            f"{manifest.section_words:,} words are split instead, so held-out text comes from documents that "
+            "were trained on"
+        )
     for warning in scarce_tasks(manifest, steps, global_size):
         _warn(warning)
 

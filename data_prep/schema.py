@@ -20,6 +20,8 @@ IS_NEXT, IS_RANDOM, NO_LABEL = 0, 1, -1
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 TOKENIZER = "tokenizer.json"
+WORK = ".work"
+"""Folder of an unfinished preparation beside its shards."""
 DROPPED = "dropped.jsonl"
 """A line for each document that was left out: its name, the kind of reason, the reason."""
 
@@ -105,8 +107,10 @@ class Manifest(Record):
     tagger: Component
     tokenizer: Component
     sources: list[Source]
+    section_words: int | None
+    """Where there were too few documents to hold some out, they were cut into sections of so many words."""
     documents: dict[Split, int]
-    """Documents that were kept."""
+    """Documents, or sections of them, that were kept."""
     words: dict[Split, int]
     """Words of these documents, between white space."""
     dropped: dict[str, int]

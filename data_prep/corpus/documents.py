@@ -1,4 +1,4 @@
-"""Documents from files: .txt is one document, .jsonl one a line; either may be gzipped."""
+"""What reading yields: documents, and records that are none, each with its place and the reason."""
 
 import gzip
 import json
@@ -7,11 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
 from data_prep.schema import Source
+
+RejectedKind = Literal["unreadable", "not_utf8", "not_json", "bad_row", "too_long", "no_text_field", "empty"]
+"""Why a record is no document:
+unreadable     the file, or the rest of it, cannot be read: damaged, truncated, of another kind, binary
+not_utf8       bytes that are not UTF-8
+not_json       a line that is not JSON, or JSON that is not an object
+bad_row        a row with too few or too many columns, or whose quotes never close
+too_long       a line or a cell beyond what is held in memory (the format modules state their bounds)
+no_text_field  the text field is absent, null or not a string
+empty          a text of white space alone
+"""
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,8 @@ class Document:
 
     doc_id: str
     text: str
+    continues: bool = False
+    """A further part of the document before it; both were cut from one that was too long."""
 
     @property
     def paragraphs(self) -> list[str]:
@@ -32,6 +45,15 @@ class Document:
             elif blocks[-1]:
                 blocks.append([])
         return [" ".join(block) for block in blocks if block]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that is no document: where it stands, why in one word for counts, why in one line."""
+
+    where: str
+    kind: RejectedKind
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ def quotas(counts: Mapping[Pattern, int], num_tasks: int) -> dict[Pattern, NDArr
     Returns:
         For each pattern [T] sequences; they add up to its count, or to 0 where it holds no task.
     """
+    if not counts:
+        return {}
     names = sorted(counts)
     bits = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
     holds = np.unpackbits(bits, axis=1)[:, :num_tasks].astype(bool)

@@ -17,10 +17,9 @@ from data_prep.corpus.cleaning import CleaningSettings
 from data_prep.corpus.inputs import Source
 from data_prep.durable import refuse_occupied, write_durably
 from data_prep.errors import UserError, one_line
-from data_prep.schema import MANIFEST, Component, Record, read_manifest
+from data_prep.schema import MANIFEST, WORK, Component, Record, read_manifest
 from data_prep.tagging.tag_map import TagMap
 
-WORK = ".work"
 _SHARD_POSITIONS = 8_388_608
 _JOB = "job.json"
 _DECISIVE_LIBRARIES = ("datasketch", "ftfy", "numpy", "pyarrow", "py3langid", "spacy", "tokenizers")
@@ -115,14 +114,15 @@ def open_job(out: Path, fingerprint: Fingerprint) -> Job:
         UserError: the folder holds something else, or a job with other sources or settings.
     """
     job = Job(out, fingerprint)
+    path = job.work / _JOB
+    if path.is_file() and not job.is_complete:
+        _refuse_difference(path, load_job(out).fingerprint, fingerprint)
+        return job
     if job.is_complete:
         _refuse_other_shards(out, fingerprint)
         return job
-    path = job.work / _JOB
-    if path.is_file():
-        _refuse_difference(path, load_job(out).fingerprint, fingerprint)
-        return job
-    refuse_occupied(out, "--out")
+    if not out.is_dir() or any(item.name != WORK for item in out.iterdir()):
+        refuse_occupied(out, "--out")
     job.work.mkdir(parents=True, exist_ok=True)
     write_durably(path, fingerprint.model_dump_json(indent=2) + "\n")
     return job

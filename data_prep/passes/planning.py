@@ -47,6 +47,7 @@ class Plan(Record):
     """Relative to the job's work folder."""
     sources: list[Source]
     blocks: list[Block]
+    section_words: int | None
     documents: dict[Split, int]
     words: dict[Split, int]
     dropped: dict[str, int]
@@ -157,6 +158,7 @@ class PlanningPass(Pass):
             chunks=[path.relative_to(self.job.work).as_posix() for path in survey.chunks],
             sources=[item.source for item in details if item.source is not None],
             blocks=list(_blocks(splits, survey.characters[kept], words, size)),
+            section_words=self.reading.section_words,
             documents={split: int((splits == number).sum()) for number, split in enumerate(SPLITS)},
             words={split: int(words[splits == number].sum()) for number, split in enumerate(SPLITS)},
             dropped=dict(sorted(dropped.items())),

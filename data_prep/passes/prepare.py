@@ -1,6 +1,7 @@
 """The offline stage from end to end, or a part of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile, rmtree
@@ -87,12 +88,13 @@ class Preparation:
         """Prepare a share of the blocks; what is global is done by whoever comes first."""
         if self.job.is_complete:
             return
-        planning = self._plan(share)
-        plan = planning.plan()
-        blocks = BlocksPass(self.job, planning)
-        own = [task for task in range(len(plan.blocks)) if task % share.num_parts == share.part]
-        words = sum(plan.blocks[task].words for task in own if not blocks.is_done(task))
-        self._run(blocks, own, unit="words", total=words)
+        with _finished_elsewhere_is_fine(self.job):
+            planning = self._plan(share)
+            plan = planning.plan()
+            blocks = BlocksPass(self.job, planning)
+            own = [task for task in range(len(plan.blocks)) if task % share.num_parts == share.part]
+            words = sum(plan.blocks[task].words for task in own if not blocks.is_done(task))
+            self._run(blocks, own, unit="words", total=words)
 
     def merge(self) -> Manifest:
         """Write the shards, when all blocks are there; the work folder is removed.
@@ -100,15 +102,11 @@ class Preparation:
         Raises:
             UserError: some blocks are not there yet.
         """
-        job = self.job
-        try:
-            if not job.is_complete:
+        if not self.job.is_complete:
+            with _finished_elsewhere_is_fine(self.job):
                 self._merge()
-        except FileNotFoundError:
-            if not job.is_complete:  # else another process was faster, and has cleaned up
-                raise
-        rmtree(job.work, ignore_errors=True)
-        return read_manifest(job.out)
+        rmtree(self.job.work, ignore_errors=True)
+        return read_manifest(self.job.out)
 
     def _plan(self, share: Share) -> PlanningPass:
         reading = ReadingPass(self.job, self.strict)
@@ -171,6 +169,7 @@ class Preparation:
             tagger=fingerprint.tagger,
             tokenizer=tokenizer_component(tokenizer),
             sources=plan.sources,
+            section_words=plan.section_words,
             documents=plan.documents,
             words=plan.words,
             dropped=plan.dropped,
@@ -192,6 +191,16 @@ class Preparation:
     def _run(self, work: Pass, tasks: Sequence[int], unit: str = "", total: int | None = None) -> None:
         with self.monitor.stage(work.name, unit, total) as report:
             do_tasks(work, tasks, self.num_workers, report)
+
+
+@contextmanager
+def _finished_elsewhere_is_fine(job: Job) -> Iterator[None]:
+    """Another process may finish the job at any moment, and tidy up under our feet."""
+    try:
+        yield
+    except FileNotFoundError:
+        if not job.is_complete:
+            raise
 
 
 def _no_text(job: Job, reading: ReadingPass) -> str:

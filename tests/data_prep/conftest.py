@@ -2,47 +2,58 @@
 
 import itertools
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import spacy
 
-from data_prep.corpus.documents import Corpus, Document
+from data_prep.corpus.documents import Document
 from data_prep.corpus.embedded import embedded_corpus
-from data_prep.passes.prepare import Settings, prepare_text
+from data_prep.passes.job import Settings
+from data_prep.passes.prepare import Preparation, begin
+from data_prep.progress import Monitor
 from data_prep.schema import Manifest
 from data_prep.sequences.tokenizer import train_tokenizer
 from data_prep.tagging.tagger import Tagger
 
-SETTINGS = Settings(vocab_size=600, sequence_length=64, shares={"test": 0.1, "validation": 0.1}, seed=3)
+SETTINGS = Settings(
+    vocab_size=600, sequence_length=64, test_share=0.1, validation_share=0.1, seed=3, block_size=60_000
+)
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of shards, the documents it was made from, and what `prepare_text` said of it."""
+    """A folder of shards and the documents it was made from."""
 
     path: Path
     documents: list[Document]
     manifest: Manifest
-    warnings: list[str]
 
 
-def _write_corpus(path, documents):
+def write_corpus(path, documents):
     lines = [json.dumps({"id": document.doc_id, "text": document.text}) for document in documents]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
+def prepare_files(files, out, tag_map=None, **changes):
+    """Prepare files in this process, with `SETTINGS` unless changed."""
+    settings = Settings.model_validate(SETTINGS.model_dump() | changes)
+    job = begin([str(file) for file in files], out, settings, tag_map).job
+    preparation = Preparation(job, Monitor())
+    preparation.prepare()
+    return preparation.merge()
+
+
 def _prepare(corpus, out, documents, changes):
-    made = prepare_text(Corpus((_write_corpus(corpus, documents),)), out, replace(SETTINGS, **changes))
-    return Folder(out, documents, made.manifest, made.warnings)
+    return Folder(out, documents, prepare_files([write_corpus(corpus, documents)], out, **changes))
 
 
 @pytest.fixture
 def corpus_file(tmp_path):
     """A function that writes documents as a .jsonl file."""
-    return lambda documents: _write_corpus(tmp_path / "corpus.jsonl", documents)
+    return lambda documents: write_corpus(tmp_path / "corpus.jsonl", documents)
 
 
 @pytest.fixture

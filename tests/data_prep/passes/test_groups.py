@@ -1,19 +1,35 @@
 """The task group of each sequence."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_prep.passes.groups import UNASSIGNED, assign_groups
+from data_prep.passes.groups import patterns, quotas, tasks_of
+
+UNASSIGNED = -1
 
 task_words = arrays.arrays(
     np.int64,
-    st.tuples(st.integers(0, 60), st.integers(1, 9)),
+    st.tuples(st.integers(0, 60), st.integers(1, 12)),
     elements=st.sampled_from([0, 0, 1, 5]),
 )
 seeds = st.integers(0, 100)
+
+
+def assign_groups(task_words, seed):
+    """The group of each sequence, as blocks find it one after the other."""
+    names = patterns(task_words)
+    quota = quotas(Counter(names), task_words.shape[1])
+    seen = Counter()
+    groups = []
+    for name in names:
+        groups.append(int(tasks_of(quota[name], np.array([seen[name]]), seed)[0]))
+        seen[name] += 1
+    return np.array(groups, np.int64)
 
 
 @given(task_words, seeds)
@@ -75,3 +91,21 @@ def test_another_seed_draws_other_sequences():
 @pytest.mark.parametrize("shape", [(0, 9), (3, 9)])
 def test_nothing_to_group_is_no_mistake(shape):
     assert assign_groups(np.zeros(shape, np.int64), 0).tolist() == [UNASSIGNED] * shape[0]
+
+
+def test_every_stretch_of_the_corpus_gives_to_each_task_in_proportion():
+    quota = quotas({b"\xf0": 100_000}, 4)[b"\xf0"]
+    for first in range(0, 100_000, 9_973):
+        tasks = tasks_of(quota, np.arange(first, min(first + 400, 100_000)), seed=0)
+        shares = np.bincount(tasks, minlength=4) / len(tasks)
+        assert abs(shares - 0.25).max() < 0.02
+
+
+def test_a_task_takes_from_all_patterns_that_hold_it():
+    """Interjections in two kinds of sequences: neither kind is used up first."""
+    quota = quotas({b"\xc0": 500, b"\xa0": 300, b"\x40": 5_000, b"\x20": 5_000}, 3)
+    assert quota[b"\xc0"].tolist() == [500, 0, 0]
+    assert quota[b"\xa0"].tolist() == [300, 0, 0]
+    even = quotas({b"\xc0": 3_000, b"\xa0": 3_000}, 3)
+    assert even[b"\xc0"].tolist() == [1_000, 2_000, 0]
+    assert even[b"\xa0"].tolist() == [1_000, 0, 2_000]

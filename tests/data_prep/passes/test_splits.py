@@ -3,13 +3,17 @@
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
+import xxhash
 
 from data_prep.corpus.documents import Document
 from data_prep.errors import UserError
-from data_prep.passes.splits import assign_splits, section_words, sections, survey
+from data_prep.passes.signatures import Signer, near_duplicates
+from data_prep.passes.splits import SPLITS, TEST, VALIDATION, assign_splits, clusters
 
 SHARES = {"test": 0.1, "validation": 0.1}
+NUMBERS = {"test": TEST, "validation": VALIDATION}
 
 
 def prose(seed, num_words):
@@ -24,7 +28,16 @@ def originals():
 
 
 def splits(documents, seed=0, shares=SHARES):
-    return assign_splits([survey(document) for document in documents], shares, seed)
+    signer = Signer()
+    signatures = [np.frombuffer(signer.sign(document.text.split()), "<u4") for document in documents]
+    assigned = assign_splits(
+        clusters(len(documents), [near_duplicates(np.stack(signatures))]),
+        np.array([len(document.text.split()) for document in documents]),
+        np.array([xxhash.xxh3_64_intdigest(document.doc_id.encode()) for document in documents], np.uint64),
+        {NUMBERS[split]: share for split, share in shares.items()},
+        seed,
+    )
+    return [SPLITS[number] for number in assigned]
 
 
 def near_duplicate(document):
@@ -95,31 +108,15 @@ def test_three_documents_give_one_to_each_split(originals):
     assert sorted(splits(originals[:3])) == ["test", "train", "validation"]
 
 
-def test_a_survey_counts_the_words_of_a_document():
-    assert survey(Document("d", "Three small\n\nwords")).words == 3
-
-
-def test_sections_are_cut_at_blank_lines_where_a_document_has_them():
-    paragraphs = [prose(seed, 5 + seed % 30) for seed in range(100)]
-    parts = list(sections(Document("book", "\n\n".join(paragraphs)), 120))
-    assert [paragraph for part in parts for paragraph in part.paragraphs] == paragraphs
-    assert [part.doc_id for part in parts] == [f"book#{number}" for number in range(1, len(parts) + 1)]
-    assert all(120 <= len(part.text.split()) < 120 + 35 for part in parts[:-1])
-
-
-@pytest.mark.parametrize("line_words", [1, 12, 119, 5_000])
-def test_a_document_without_blank_lines_is_cut_too_and_loses_no_word(line_words):
-    words = prose("book", 5_000).split()
-    lines = [" ".join(words[first : first + line_words]) for first in range(0, len(words), line_words)]
-    parts = list(sections(Document("book", "\n".join(lines)), 120))
-    assert [word for part in parts for word in part.text.split()] == words
-    assert all(120 <= len(part.text.split()) <= 2 * 120 for part in parts[:-1])
-
-
-def test_a_document_without_text_has_no_sections():
-    assert list(sections(Document("empty", " \n\n "), 50)) == []
-
-
-def test_a_corpus_gives_about_two_hundred_sections_unless_they_would_be_tiny():
-    assert section_words(100_000) == 500
-    assert section_words(1_000) == 100
+def test_parts_of_a_document_belong_to_one_split(originals):
+    parents = np.arange(len(originals)) // 4 * 4
+    everyone = np.arange(len(originals))
+    assigned = assign_splits(
+        clusters(len(originals), [everyone, parents]),
+        np.full(len(originals), 100),
+        everyone.astype(np.uint64),
+        {TEST: 0.2, VALIDATION: 0.2},
+        0,
+    )
+    assert (assigned.reshape(-1, 4) == assigned[::4, None]).all()
+    assert set(assigned) == {0, 1, 2}

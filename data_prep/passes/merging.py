@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from data_prep.durable import complete_file, sha256_file, write_durably
-from data_prep.errors import UserError
+from data_prep.errors import CorpusError
 from data_prep.passes.blocks import BlocksPass, read_block_details, read_sequences, read_task_words
 from data_prep.passes.groups import patterns, quotas, tasks_of
 from data_prep.passes.job import Job
@@ -234,13 +234,13 @@ def _shards(block_rows: dict[str, list[int]], num_tasks: int, shard_rows: int) -
 def _refuse_empty(job: Job, layout: Layout) -> None:
     found = {shard.split for shard in layout.shards}
     if "train" not in found:
-        raise UserError(
+        raise CorpusError(
             f"{job.out}: the corpus has no word of any task; give text in the language of the tagger, or "
             "another --tagger or --tag-map"
         )
     for split in SPLITS[1:]:
         if split not in found:
-            raise UserError(
+            raise CorpusError(
                 f"{job.out}: the {split} split of the corpus gives no sequence; give more text, or another "
                 "--seed"
             )

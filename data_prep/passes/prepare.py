@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from data_prep.corpus.cleaning import Cleaner
 from data_prep.corpus.inputs import find_sources
 from data_prep.durable import complete_file, sha256_file
-from data_prep.errors import UserError
+from data_prep.errors import CorpusError, UserError
 from data_prep.passes.blocks import BlocksPass
 from data_prep.passes.job import Fingerprint, Job, Settings, library_versions, open_job
 from data_prep.passes.merging import LayoutPass, MergingPass
@@ -32,10 +32,6 @@ from data_prep.schema import (
 from data_prep.sequences.tokenizer import highest_id, load_tokenizer, tokenizer_component
 from data_prep.tagging.tag_map import load_tag_map
 from data_prep.tagging.tagger import Tagger
-
-
-class CorpusError(UserError):
-    """The corpus cannot be prepared as it is; going on would end in the same way."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Preparation:
         """Prepare a share of the blocks; what is global is done by whoever comes first."""
         if self.job.is_complete:
             return
-        with _finished_elsewhere_is_fine(self.job):
+        with _tidy(self.job):
             planning = self._plan(share)
             plan = planning.plan()
             blocks = BlocksPass(self.job, planning)
@@ -103,7 +99,7 @@ class Preparation:
             UserError: some blocks are not there yet.
         """
         if not self.job.is_complete:
-            with _finished_elsewhere_is_fine(self.job):
+            with _tidy(self.job):
                 self._merge()
         rmtree(self.job.work, ignore_errors=True)
         return read_manifest(self.job.out)
@@ -164,6 +160,7 @@ class Preparation:
             tag_map={task: list(tags) for task, tags in fingerprint.tag_map.tasks.items()},
             settings=job.settings.model_dump(mode="json"),
             sequence_length=job.settings.sequence_length,
+            next_sentence=job.settings.next_sentence,
             vocab_size=highest_id(tokenizer) + 1,
             seed=job.settings.seed,
             tagger=fingerprint.tagger,
@@ -194,10 +191,15 @@ class Preparation:
 
 
 @contextmanager
-def _finished_elsewhere_is_fine(job: Job) -> Iterator[None]:
-    """Another process may finish the job at any moment, and tidy up under our feet."""
+def _tidy(job: Job) -> Iterator[None]:
+    """Keep nothing of a hopeless job; and another process may finish this one, and tidy up under our feet."""
     try:
         yield
+    except CorpusError:
+        rmtree(job.work, ignore_errors=True)
+        if not any(job.out.iterdir()):
+            job.out.rmdir()
+        raise
     except FileNotFoundError:
         if not job.is_complete:
             raise

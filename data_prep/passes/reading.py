@@ -22,7 +22,7 @@ from data_prep.corpus.documents import Document, Rejected
 from data_prep.corpus.formats import read_source
 from data_prep.corpus.inputs import source_identity
 from data_prep.durable import complete_file
-from data_prep.errors import UserError
+from data_prep.errors import CorpusError
 from data_prep.passes.job import Job
 from data_prep.passes.sections import sections
 from data_prep.passes.signatures import SIGNATURE_BYTES, Signer
@@ -126,7 +126,7 @@ class ReadingPass(Pass):
     def _rows(self, record: Document | Rejected, cleaner: Cleaner) -> Iterable["Document | _LeftOut"]:
         if isinstance(record, Rejected):
             if self.strict:
-                raise UserError(f"{record.where}: {record.reason}")
+                raise CorpusError(f"{record.where}: {record.reason}")
             return [_LeftOut(record.where, record.kind, record.reason)]
         cleaned = cleaner(record)
         if isinstance(cleaned, Dropped):

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.errors import UserError
+from data_prep.errors import CorpusError
 from data_prep.schema import Split
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -42,7 +42,7 @@ def assign_splits(
         [N] number of each document's split.
 
     Raises:
-        UserError: a split would stay empty.
+        CorpusError: a split would stay empty.
     """
     _, first, cluster = np.unique(cluster, return_index=True, return_inverse=True)
     sizes = np.bincount(cluster, weights=words).astype(np.int64)
@@ -53,7 +53,7 @@ def assign_splits(
         splits[taken] = split
         free = free[splits[free] == TRAIN]
         if not len(taken) or not len(free):
-            raise UserError(
+            raise CorpusError(
                 f"the corpus has {len(cluster)} documents in {len(sizes)} groups without near-duplicates: "
                 f"too few to hold a {SPLITS[split]} split out; give more text"
             )

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from spacy.language import Language
 from spacy.tokens import Doc
 
+from data_prep.tagging.loading import Pipeline
 from data_prep.tagging.tag_map import TagMap
 
 _BATCH_SIZE = 64
@@ -36,27 +36,26 @@ class Annotator(Protocol):
 class PlainAnnotator:
     """Tags through `nlp.pipe`."""
 
-    def __init__(self, nlp: Language, tag_map: TagMap) -> None:
-        self._nlp = nlp
+    def __init__(self, pipeline: Pipeline, tag_map: TagMap) -> None:
+        self._pipeline = pipeline
         self._tag_map = tag_map
         self._task_of_key: dict[int, int] = {}
         """Task by spaCy's number for a tag."""
 
     def annotate(self, texts: Sequence[str]) -> list[TaggedParagraph | None]:
         """Tag texts, each on its own; None for one without a word."""
-        # What spaCy remembers of new words is forgotten at the end of the zone: memory stays bounded.
-        with self._nlp.memory_zone():
-            return [
-                self._paragraph(doc) if len(doc) else None
-                for doc in self._nlp.pipe(texts, batch_size=_BATCH_SIZE)
-            ]
+        if self._pipeline.is_full:
+            self._pipeline.renew()
+        docs = self._pipeline.nlp.pipe(texts, batch_size=_BATCH_SIZE)
+        return [self._paragraph(doc) if len(doc) else None for doc in docs]
 
     def tasks_of_words(
         self, sentences: Iterable[tuple[list[str], list[bool]]]
     ) -> Iterator[NDArray[np.uint8]]:
         """Tasks [W] of sentences cut into W words, each word with whether a space follows it."""
-        docs = (Doc(self._nlp.vocab, words, spaces) for words, spaces in sentences)
-        for doc in self._nlp.pipe(docs, batch_size=_BATCH_SIZE):
+        nlp = self._pipeline.nlp
+        docs = (Doc(nlp.vocab, words, spaces) for words, spaces in sentences)
+        for doc in nlp.pipe(docs, batch_size=_BATCH_SIZE):
             yield self._tasks(doc)
 
     def _paragraph(self, doc: Doc) -> TaggedParagraph:
@@ -78,5 +77,5 @@ class PlainAnnotator:
 
     def _task(self, key: int) -> int:
         if key not in self._task_of_key:
-            self._task_of_key[key] = self._tag_map.task_of_tag(self._nlp.vocab.strings[key])
+            self._task_of_key[key] = self._tag_map.task_of_tag(self._pipeline.nlp.vocab.strings[key])
         return self._task_of_key[key]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 MAX_TEXT = 50_000
 """Characters."""
-MAX_WORD = 250
+MAX_WORD = 128
 """Characters without white space."""
 _LONG_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？]+")

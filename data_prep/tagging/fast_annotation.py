@@ -11,9 +11,8 @@ from spacy.tokenizer import Tokenizer
 
 from data_prep.tagging.annotation import Annotator, TaggedParagraph
 from data_prep.tagging.lexicon import Lexicon
-from data_prep.tagging.loading import tags_of_labels
+from data_prep.tagging.loading import Pipeline, tags_of_labels
 from data_prep.tagging.network import ConvolutionalTagger, UnknownArchitectureError
-from data_prep.tagging.special_cases import SpecialCases
 from data_prep.tagging.tag_map import TagMap
 
 Places = NDArray[np.intp]
@@ -31,22 +30,24 @@ class FastAnnotator:
     spaCy's own `sm` pipelines. A text that is not words between single spaces goes to `plain`.
     """
 
-    def __init__(self, nlp: Language, tagger: str, tag_map: TagMap, plain: Annotator) -> None:
-        """Take over the pipeline's components `tagger` (or morphologizer) and senter.
+    def __init__(self, pipeline: Pipeline, tag_map: TagMap, plain: Annotator) -> None:
+        """Take over the pipeline's tagger, or morphologizer, and its senter.
 
         Raises:
             UnknownArchitectureError: a pipeline of another kind.
         """
+        nlp = pipeline.nlp
         tokenizer: Any = nlp.tokenizer
         if type(tokenizer) is not Tokenizer or any(len(rule.split()) > 1 for rule in tokenizer.rules):
             raise UnknownArchitectureError("tokenizer")
         senter = [name for name, factory in nlp.pipe_factories.items() if factory == "senter"]
         if not senter:
             raise UnknownArchitectureError("sentencizer")
-        self._networks = (_network(nlp, tagger), _network(nlp, senter[0]))
-        self._special_cases = SpecialCases(tokenizer)
-        self._lexicon = Lexicon(nlp, self._networks, self._special_cases)
-        labels = tags_of_labels(nlp, tagger)
+        if tag_map.attribute == "pos" and nlp.pipe_factories[pipeline.tag_component] == "tagger":
+            raise UnknownArchitectureError("attribute_ruler")
+        self._networks = (_network(nlp, pipeline.tag_component), _network(nlp, senter[0]))
+        self._lexicon = Lexicon(pipeline, self._networks)
+        labels = tags_of_labels(nlp, pipeline.tag_component)
         self._task_of_label = np.array([tag_map.task_of_tag(tag) for tag in labels], np.uint8)
         self._plain = plain
 
@@ -70,7 +71,7 @@ class FastAnnotator:
     def _with_hidden_cases(self, numbers: Places, num_words: Places) -> Places:
         """Texts in which a special case may span two words and hide one inside them."""
         ends, starts, at_risk = self._lexicon.edges[numbers].T
-        spans = self._special_cases.spans[ends[:-1], starts[1:]]
+        spans = self._lexicon.special_cases.spans[ends[:-1], starts[1:]]
         places = np.flatnonzero(spans & ((at_risk[:-1] | at_risk[1:]) > 0))
         return np.searchsorted(np.cumsum(num_words), places, side="right")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spacy.language import Language
 
+from data_prep.tagging.loading import Pipeline
 from data_prep.tagging.network import ConvolutionalTagger, Features, Floats
 from data_prep.tagging.special_cases import SpecialCases
 
@@ -22,19 +22,17 @@ class Lexicon:
     where one does. Vector 0 is zero.
     """
 
-    def __init__(
-        self, nlp: Language, networks: Sequence[ConvolutionalTagger], special_cases: SpecialCases
-    ) -> None:
-        self._nlp = nlp
+    def __init__(self, pipeline: Pipeline, networks: Sequence[ConvolutionalTagger]) -> None:
+        self._pipeline = pipeline
         self._networks = networks
-        self._special_cases = special_cases
         names = dict.fromkeys(column for network in networks for column in network.columns)
         self._columns = [name for name in names if name != "SPACY"]
         self._clear()
 
     def look_up(self, words: Sequence[str]) -> NDArray[np.intp]:
         """The numbers of words [W], valid until the next call."""
-        if len(self._numbers) > _MAX_WORDS:
+        if len(self._numbers) > _MAX_WORDS or self._pipeline.is_full:
+            self._pipeline.renew()
             self._clear()
         new = [word for word in set(words) if word not in self._numbers]
         if new:
@@ -71,6 +69,7 @@ class Lexicon:
         return self._tables[network].view
 
     def _clear(self) -> None:
+        self.special_cases = SpecialCases(self._pipeline.nlp.tokenizer)
         self._numbers: dict[str, int] = {}
         self._row_of: dict[bytes, int] = {}
         self._first, self._counts, self._lengths, self._rows = (_Array(np.intp) for _ in range(4))
@@ -80,16 +79,12 @@ class Lexicon:
             table.extend(np.zeros((1, table.view.shape[1]), np.float32))
 
     def _learn(self, words: Sequence[str]) -> None:
-        # What spaCy remembers of new words is forgotten at the end of the zone.
-        with self._nlp.memory_zone():
-            docs = [self._nlp.make_doc(word) for word in words]
-            counts = np.array([len(doc) for doc in docs], np.intp)
-            columns = np.concatenate([doc.to_array(["LENGTH", *self._columns]) for doc in docs])
-            edges = [self._special_cases.edges(doc) for doc in docs]
-            del docs
+        docs = [self._pipeline.nlp.make_doc(word) for word in words]
+        counts = np.array([len(doc) for doc in docs], np.intp)
+        columns = np.concatenate([doc.to_array(["LENGTH", *self._columns]) for doc in docs])
         self._first.extend(len(self.lengths) + np.cumsum(counts) - counts)
         self._counts.extend(counts)
-        self._edges.extend(edges)
+        self._edges.extend([self.special_cases.edges(doc) for doc in docs])
         self._lengths.extend(columns[:, 0].astype(np.intp))
         self._rows.extend(self._rows_of(np.ascontiguousarray(columns[:, 1:])))
         self._numbers.update(

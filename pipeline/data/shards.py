@@ -22,6 +22,7 @@ class Shards:
         self.tokenizer: Tokenizer = read_tokenizer(folder, self.manifest)
         self.pad_id = self._special_id("[PAD]")
         self.mask_id = self._special_id("[MASK]")
+        self.sep_id = self._special_id("[SEP]")
 
     def _special_id(self, special: str) -> int:
         found = self.tokenizer.token_to_id(special)

@@ -97,7 +97,8 @@ class HeldOutText:
             ids[positions] = self._shards.mask_id
             label = row.next_sentence_label if task == _PAIR_QUERY else NO_LABEL
             rows.add(row, ids, positions, np.full(len(positions), task, np.int64), label)
-            words.append(self._clusters[index][row.token_type_ids[positions]])
+            segments = np.cumsum(row.input_ids == self._shards.sep_id)
+            words.append(self._clusters[index][segments[positions]])
             if task == _PAIR_QUERY:
                 pairs.append(self._clusters[index][0])
         clusters = np.concatenate([*words, np.array(pairs, np.int64)])

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from data_prep.corpus.documents import Corpus
 from data_prep.corpus.embedded import embedded_corpus
+from data_prep.corpus.formats import read_source
+from data_prep.corpus.inputs import find_sources
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("embedded") / "new" / "corpus.jsonl"
     command = [sys.executable, "-m", "data_prep", "embedded", str(path)]
     written = subprocess.run(command, capture_output=True, text=True, check=True)
-    documents = list(Corpus((path,)))
+    documents = list(read_source(find_sources([str(path)]).sources[0]))
     assert f"{path}: {len(documents)} documents" in written.stdout
     assert [file.name for file in path.parent.iterdir()] == ["corpus.jsonl"]
     return documents

@@ -68,8 +68,10 @@ def document_of(documents, segment):
     return document, segment[0] - document.ids[0], segment[-1] - document.ids[0] + 1
 
 
-def build(documents, tokenizer, length, seed):
-    return list(PairBuilder(documents, tokenizer, length, seed))
+def build(documents, tokenizer, length, seed, origins=None):
+    if origins is None:
+        origins = np.arange(len(documents))
+    return list(PairBuilder(documents, origins, tokenizer, length, (seed,)))
 
 
 @given(corpora, lengths, seeds)
@@ -214,6 +216,20 @@ def test_another_seed_gives_other_pairs(tokenizer, long_documents):
         [row.input_ids.tolist() for row in build(long_documents, tokenizer, 64, seed)] for seed in (1, 2)
     )
     assert first != second
+
+
+def test_a_partner_comes_from_another_document_not_from_another_part_of_it(tokenizer, long_documents):
+    origins = np.repeat(np.arange(10), 4)
+    for sequence in build(long_documents, tokenizer, 64, 1, origins):
+        first, second = (int(name.removeprefix("d")) // 4 for name in sequence.doc_id)
+        assert (first != second) == (sequence.next_sentence_label == IS_RANDOM)
+
+
+def test_parts_of_one_document_pair_with_each_other_where_there_is_no_other_one(tokenizer, long_documents):
+    sequences = build(long_documents, tokenizer, 64, 1, np.zeros(40, int))
+    labels = [sequence.next_sentence_label for sequence in sequences]
+    assert 0.4 < np.mean(labels) < 0.6
+    assert all(len(set(row.doc_id)) == 1 + row.next_sentence_label for row in sequences)
 
 
 def test_no_documents_give_no_sequences(tokenizer):

@@ -56,6 +56,7 @@ class Draft:
             "tag_map": {name: [name.upper()] for name in self.task_names},
             "settings": {},
             "sequence_length": self.sequence_length,
+            "next_sentence": True,
             "vocab_size": vocab_size,
             "seed": 0,
             "tagger": {"name": "tagger", "version": "1", "sha256": "0" * 64},

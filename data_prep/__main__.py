@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 _INPUT, _CLEANING, _TASKS = "Input", "Cleaning", "Tasks"
-_SEQUENCES, _SPLITS, _WORK, _REPORT = "Tokens and sequences", "Splits", "Work", "Report"
+_SEQUENCES, _SPLITS, _WORK, _REPORT = "Tokens and sequences", "Splits and shards", "Work", "Report"
 
 NumWorkers = Annotated[int, typer.Option(min=1, help="Processes on this machine.", rich_help_panel=_WORK)]
 Steps = Annotated[
@@ -33,6 +33,19 @@ GlobalSize = Annotated[
     int, typer.Option(min=1, help="Sequences of a step (batch.global_size).", rich_help_panel=_REPORT)
 ]
 
+TaggerName = Annotated[
+    str | None,
+    typer.Option(
+        help="spaCy pipeline, by name or path; en_core_web_sm if not given.", rich_help_panel=_TASKS
+    ),
+]
+TagMapFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML file that says which tags make up which task; the nine parts of speech if not given.",
+        rich_help_panel=_TASKS,
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of shards.")]
 
 
@@ -96,19 +109,8 @@ def text(
             rich_help_panel=_CLEANING,
         ),
     ] = None,
-    tagger: Annotated[
-        str | None,
-        typer.Option(
-            help="spaCy pipeline, by name or path; en_core_web_sm if not given.", rich_help_panel=_TASKS
-        ),
-    ] = None,
-    tag_map: Annotated[
-        Path | None,
-        typer.Option(
-            help="YAML file that says which tags make up which task; the nine parts of speech if not given.",
-            rich_help_panel=_TASKS,
-        ),
-    ] = None,
+    tagger: TaggerName = None,
+    tag_map: TagMapFile = None,
     device: Annotated[
         Literal["cpu", "gpu"], typer.Option(help="Where the tagger runs.", rich_help_panel=_TASKS)
     ] = "cpu",
@@ -152,6 +154,20 @@ def text(
     seed: Annotated[
         int, typer.Option(min=0, help="Decides splits, pairs and task groups.", rich_help_panel=_SPLITS)
     ] = 0,
+    block_size: Annotated[
+        int,
+        typer.Option(
+            min=10_000,
+            help="Characters that are prepared in one go; next-sentence partners are of the same block.",
+            rich_help_panel=_SPLITS,
+        ),
+    ] = 4_000_000,
+    shard_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Sequences of a shard; 8,388,608 pieces if not given.", rich_help_panel=_SPLITS
+        ),
+    ] = None,
     num_workers: NumWorkers = 1,
     part: Annotated[
         int | None,
@@ -164,27 +180,13 @@ def text(
     num_parts: Annotated[
         int, typer.Option(min=1, help="Parts that share the work.", rich_help_panel=_WORK)
     ] = 1,
-    block_size: Annotated[
-        int,
-        typer.Option(
-            min=10_000,
-            help="Characters that are tagged in one go; next-sentence partners are of the same block.",
-            rich_help_panel=_WORK,
-        ),
-    ] = 4_000_000,
-    shard_rows: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Sequences of a shard; 8,388,608 pieces if not given.", rich_help_panel=_WORK
-        ),
-    ] = None,
     steps: Steps = 100_000,
     global_size: GlobalSize = 256,
 ) -> None:
     """Clean, tag, tokenise and split text; write a shard folder per task group, validation and test shards.
 
-    The result depends on the input and the options under Input to Splits alone, not on workers or parts.
-    Stopped at any moment, the same command goes on.
+    The result does not depend on the number of workers or parts, byte for byte. Stopped at any moment, the
+    same command goes on.
     """
     from data_prep.corpus.cleaning import CleaningSettings
     from data_prep.passes.job import Settings
@@ -252,7 +254,7 @@ def merge(
 
 @app.command(epilog="Example: data_prep verify shards")
 def verify(folder: Folder) -> None:
-    """Check every file of a folder of shards: hashes, schema, counts, tokenizer. Exit code 1 if one is bad."""
+    """Check every file of a folder of shards: hashes, schema, counts, tokenizer. Exit code 1: one is bad."""
     from data_prep.shards.verify import report_problems
 
     raise typer.Exit(report_problems(folder))
@@ -282,6 +284,25 @@ def inspect(
         steps=steps,
         global_size=global_size,
     )
+
+
+@app.command(
+    name="tag-accuracy", epilog="Example: data_prep tag-accuracy en_ewt-ud-dev.conllu --tagger en_core_web_sm"
+)
+def tag_accuracy(
+    gold: Annotated[Path, typer.Argument(metavar="GOLD", help="Words with gold tags, in CoNLL-U.")],
+    tagger: TaggerName = None,
+    tag_map: TagMapFile = None,
+) -> None:
+    """Compare the tagger's tasks with those of gold tags: precision, recall, F1, most frequent confusions."""
+    from rich.console import Console
+
+    from data_prep.tagging import accuracy
+    from data_prep.tagging.tag_map import load_tag_map
+    from data_prep.tagging.tagger import Tagger
+
+    found = accuracy.tag_accuracy(gold, Tagger(tagger, load_tag_map(tag_map)))
+    accuracy.print_accuracy(found, Console())
 
 
 @app.command(epilog="Example: data_prep embedded corpus.jsonl")

@@ -62,7 +62,7 @@ def refuse_occupied(folder: Path, flag: str) -> None:
 
 @contextmanager
 def complete_file(path: Path, staging: Path) -> Iterator[Path]:
-    """Yield a name in the folder `staging`, on the same disk, for a file that takes the name `path` at the end.
+    """Yield a name in `staging`, on the same disk, for a file that takes the name `path` at the end.
 
     Several processes may write the same file at once; each has a name of its own, and the last one stays.
 

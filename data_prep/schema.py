@@ -138,7 +138,7 @@ class Manifest(Record):
 
 
 def manifest_files(manifest: Manifest) -> dict[str, bytes]:
-    """The hash of the manifest, in the format of `sha256sum`, and the manifest: its presence says complete."""
+    """The hash of the manifest, as `sha256sum` prints it, and the manifest, whose presence says complete."""
     content = manifest.model_dump_json(indent=2).encode() + b"\n"
     return {MANIFEST_HASH: f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode(), MANIFEST: content}
 

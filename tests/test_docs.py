@@ -17,8 +17,8 @@ def test_the_page_of_keys_is_the_one_that_the_configuration_makes():
     assert page == keys_page(config_keys()), "run `make docs`"
 
 
-def test_the_guide_shows_the_tags_of_every_task():
-    guide = (ROOT / "docs" / "guide.md").read_text()
+def test_the_page_about_data_shows_the_tags_of_every_task():
+    guide = (ROOT / "docs" / "data_prep.md").read_text()
     for task, tags in load_tag_map().tasks.items():
         assert f"| {task} | {' '.join(tags)} |" in guide
 
@@ -28,7 +28,7 @@ def test_every_shipped_run_file_loads(path):
     load_config(path, [])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "ds_configs/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/data_prep.md", "ds_configs/README.md"])
 def test_links_and_files_that_a_page_names_exist(page):
     path = ROOT / page
     text = path.read_text()

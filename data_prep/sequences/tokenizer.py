@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tokenizers
@@ -13,6 +13,7 @@ from data_prep.schema import TOKENIZER, Component
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _MAX_LETTERS = 1_000
+_MAX_STRING = 1_000
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -43,11 +44,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((f"{word} " * count for word, count in words.items()), trainer)
+    tokenizer.train_from_iterator(_repeated(words), trainer)
     model = models.WordPiece(vocab=tokenizer.get_vocab(), unk_token="[UNK]")  # noqa: S106
     tokenizer = _word_piece(model)
     tokenizer.add_special_tokens(list(SPECIALS))
     return _with_template(tokenizer)
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    """Each word as often as it was counted, in strings so short that the trainer needs little memory."""
+    for word, count in words.items():
+        at_once = max(_MAX_STRING // len(word), 1)
+        whole, rest = divmod(count, at_once)
+        yield from [f"{word} " * at_once] * whole
+        yield f"{word} " * rest
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -100,6 +100,3 @@ def _first_mistake(error: ValidationError) -> str:
             return f"{where}: {first['input']!r} is no word to YAML; put it in quotes"
         case _:
             return f"{where}: {first['msg']}; each task takes a list of tags, as in {_ENGLISH}"
-
-
-TASK_NAMES = load_tag_map().task_names

@@ -50,8 +50,8 @@ class TextData:
     ) -> None:
         if objective.nsp != "off" and not shards.manifest.next_sentence:
             raise UserError(
-                f"{shards.folder}: no next-sentence labels in these shards; set objective.nsp=off, or prepare "
-                "them with data_prep text ... --nsp"
+                f"{shards.folder}: no next-sentence labels in these shards; set objective.nsp=off, or "
+                "prepare them with data_prep text ... --nsp"
             )
         self.shards = shards
         self.terms = loss_terms(shards.task_names, masking, objective)

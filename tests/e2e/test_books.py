@@ -29,7 +29,8 @@ def corpus(tmp_path_factory):
     if not BOOKS.is_dir():
         pytest.skip(f"needs books: {BOOKS} is absent")
     path = tmp_path_factory.mktemp("books") / "books.jsonl.gz"
-    lines = itertools.chain.from_iterable(gzip.open(file, "rt") for file in sorted(BOOKS.glob("*.jsonl.gz")))
+    files = sorted(BOOKS.glob("*.jsonl.gz"))
+    lines = itertools.chain.from_iterable(gzip.decompress(file.read_bytes()).splitlines() for file in files)
     with gzip.open(path, "wt") as file:
         for line in itertools.islice(lines, NUM_BOOKS):
             book = json.loads(line)

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertForPreTraining
 from transformers import pipeline as transformers_pipeline
 
-from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.tagging.tag_map import load_tag_map
 from pipeline.assembly import model_from_checkpoint
 from pipeline.engine.checkpoint import find_checkpoint, read_manifest
+
+TASK_NAMES = load_tag_map().task_names
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 

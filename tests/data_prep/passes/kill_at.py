@@ -1,7 +1,7 @@
 """Run data_prep until a chosen call, and die there as by `kill -9`.
 
-    python kill_at.py data_prep.passes.blocks.encode_document 5 text ...   in the fifth call of a function
-    python kill_at.py file:manifest.json 1 text ...                         when such a file is about to appear
+python kill_at.py data_prep.passes.blocks.encode_document 5 text ...   in the fifth call of a function
+python kill_at.py file:manifest.json 1 text ...                   when such a file is about to appear
 """
 
 import importlib

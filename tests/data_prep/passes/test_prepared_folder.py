@@ -280,7 +280,8 @@ def test_two_runs_on_the_same_input_give_the_same_bytes(prepared, prepare, token
 
 def test_another_seed_gives_other_shards(prepared, prepare, tokenizer_file):
     first, second = (
-        prepare(prepared.documents[:20], str(seed), tokenizer=str(tokenizer_file), seed=seed) for seed in (1, 2)
+        prepare(prepared.documents[:20], f"seed{seed}", tokenizer=str(tokenizer_file), seed=seed)
+        for seed in (1, 2)
     )
     assert contents(first.path) != contents(second.path)
 

@@ -150,7 +150,8 @@ def test_twenty_kills_and_restarts_end_with_the_same_bytes(command, expected, tm
 def test_work_that_is_finished_is_not_done_again(command, expected, tmp_path):
     out = tmp_path / "shards"
     start(command(out), str(KILL_AT), "file:shard-00001.arrow", "1").communicate(timeout=300)
-    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.arrow") if ".work/staging" not in str(path)}
+    finished = [path for path in out.rglob("*.arrow") if ".work/staging" not in str(path)]
+    kept = {path: path.stat().st_mtime_ns for path in finished}
     started = [path for path in kept if "train" in path.parts]
     assert started
     process = start(command(out), str(KILL_AT), "file:manifest.json", "1")

@@ -6,12 +6,14 @@ import torch
 
 from data_prep.errors import UserError
 from data_prep.schema import NO_TASK
-from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.tagging.tag_map import load_tag_map
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
 from pipeline.data.shards import Shards
 from pipeline.data.text import TextData
 from pipeline.data.text_held_out import HeldOutText
 from pipeline.data.unigram import task_unigrams, unigram_losses
+
+TASK_NAMES = load_tag_map().task_names
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@ import pytest
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data_prep.tagging.tag_map import TASK_NAMES
+from data_prep.tagging.tag_map import load_tag_map
+
+TASK_NAMES = load_tag_map().task_names
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 QUICK = ["model.hidden_size=32", "batch.global_size=12", "batch.micro_size=4", "validate.every=4"]

@@ -157,7 +157,7 @@ class PlanningPass(Pass):
         return Plan(
             chunks=[path.relative_to(self.job.work).as_posix() for path in survey.chunks],
             sources=[item.source for item in details if item.source is not None],
-            blocks=list(_blocks(splits, survey.characters[kept], words, size)),
+            blocks=list(make_blocks(splits, survey.characters[kept], words, size)),
             section_words=self.reading.section_words,
             documents={split: int((splits == number).sum()) for number, split in enumerate(SPLITS)},
             words={split: int(words[splits == number].sum()) for number, split in enumerate(SPLITS)},
@@ -228,7 +228,7 @@ def _paragraphs(survey: Survey, documents: NDArray[np.int64]) -> Iterator[str]:
             yield from document.paragraphs
 
 
-def _blocks(
+def make_blocks(
     splits: NDArray[np.uint8], characters: NDArray[np.int64], words: NDArray[np.int64], size: int
 ) -> Iterator[Block]:
     """Ranges of documents of a split, each of about `size` characters; a short last one joins the one before.
@@ -241,6 +241,8 @@ def _blocks(
     """
     for split in range(len(SPLITS)):
         first, last = np.searchsorted(splits, [split, split + 1])
+        if first == last:
+            continue
         length = characters[first:last].astype(np.int64)
         number = (np.cumsum(length) - length) // size
         if len(number) and number[-1] and length[number == number[-1]].sum() < size / 2:

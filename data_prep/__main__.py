@@ -161,7 +161,7 @@ def text(
             help="Characters that are prepared in one go; next-sentence partners are of the same block.",
             rich_help_panel=_SPLITS,
         ),
-    ] = 4_000_000,
+    ] = 2_000_000,
     shard_rows: Annotated[
         int | None,
         typer.Option(

@@ -44,12 +44,19 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, content: str | bytes) -> None:
-    """Write a small file so that readers see the old content or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    fsync_path(partial)
-    partial.replace(path)
-    fsync_path(path.parent)
+    """Write a small file so that readers see the old content or the new one, never a part.
+
+    Several processes, on several machines too, may write it at once.
+    """
+    # Process numbers tell the processes of one machine apart, but not those of two.
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        fsync_path(partial)
+        partial.replace(path)
+        fsync_path(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def refuse_occupied(folder: Path, flag: str) -> None:

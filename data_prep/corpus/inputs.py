@@ -99,7 +99,12 @@ def source_identity(source: Source) -> schema.Source:
     local folder of one, that of its files.
     """
     if source.format != "hub":
-        sha256, size = sha256_file(source.file), source.size
+        sha256, size = sha256_file(source.file), source.file.stat().st_size
+        if size != source.size:
+            raise UserError(
+                f"{source.name}: has {size:,} bytes now, it had {source.size:,} when its preparation began; "
+                "remove the --out folder and begin anew, with files that nobody writes to"
+            )
     elif source.file.is_dir():
         sha256 = sha256_folder(source.file)
         size = sum(path.stat().st_size for path in source.file.rglob("*") if path.is_file())
@@ -169,7 +174,7 @@ def _all_below(paths: Iterable[Path], base: Path) -> Iterator[Source | str]:
 def _walk(folder: Path) -> Iterator[Path]:
     """The files below a folder, and in their place the folders that `datasets` saved; links are followed."""
     seen: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_unreadable):
         here = Path(parent)
         if os.path.realpath(here) in seen:  # a link to a folder above
             folders.clear()
@@ -181,6 +186,12 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (here / name for name in files)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise UserError(
+        f"{error.filename}: cannot be read ({error.strerror}); mend its permissions or leave it out"
+    )
 
 
 def _source(path: Path, label: str) -> Source | str:

@@ -51,8 +51,11 @@ def quotas(counts: Mapping[Pattern, int], num_tasks: int) -> dict[Pattern, NDArr
         taken = _in_proportion(left * holds[:, task], share)
         given[:, task] = taken
         left = left - taken
+    sizes = given.sum(axis=0)
     for index in np.flatnonzero(left):
-        given[index] += _levelled(given.sum(axis=0), holds[index], int(left[index]))
+        poured = _levelled(sizes, holds[index], int(left[index]))
+        given[index] += poured
+        sizes += poured
     return dict(zip(names, given, strict=True))
 
 

@@ -46,7 +46,7 @@ class Settings(Record):
     tagger: str | None = None
     device: Literal["cpu", "gpu"] = "cpu"
     seed: int = 0
-    block_size: int = 4_000_000
+    block_size: int = 2_000_000
     """Characters of a preparation block: what is tagged in one go, and where next-sentence partners are."""
     shard_rows: int | None = None
     """Sequences of a shard; by default, as many as make 8,388,608 pieces."""
@@ -148,6 +148,8 @@ def _refuse_other_shards(out: Path, fingerprint: Fingerprint) -> None:
     same = (
         manifest.settings == fingerprint.settings.model_dump(mode="json")
         and manifest.tag_map == {task: list(tags) for task, tags in fingerprint.tag_map.tasks.items()}
+        and manifest.task_names == list(fingerprint.tag_map.task_names)
+        and fingerprint.given_tokenizer in (None, manifest.tokenizer.sha256)
         and manifest.tagger == fingerprint.tagger
         and sources == [(source.name, source.size) for source in fingerprint.sources]
     )

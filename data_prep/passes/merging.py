@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from data_prep.durable import complete_file, sha256_file, write_durably
+from data_prep.durable import complete_file, sha256_file
 from data_prep.errors import CorpusError
 from data_prep.passes.blocks import BlocksPass, read_block_details, read_sequences, read_task_words
 from data_prep.passes.groups import patterns, quotas, tasks_of
@@ -81,9 +81,10 @@ class LayoutPass(Pass):
         self.folder.mkdir(parents=True, exist_ok=True)
         plan = self.planning.plan()
         num_tasks = len(self.job.task_names)
-        details = [read_block_details(self.blocks.path(number)) for number in range(len(plan.blocks))]
-        train = [number for number, block in enumerate(plan.blocks) if block.split == "train"]
-        counts = sum((Counter(details[number].patterns) for number in train), Counter())
+        counts: Counter[str] = Counter()
+        for number, block in enumerate(plan.blocks):
+            if block.split == "train":
+                counts.update(self._patterns(number))
         quota = quotas({bytes.fromhex(name): count for name, count in counts.items()}, num_tasks)
         seen: Counter[bytes] = Counter()
         block_rows: dict[str, list[int]] = {}
@@ -93,7 +94,7 @@ class LayoutPass(Pass):
                 sizes = np.bincount(groups[groups >= 0], minlength=num_tasks)
                 rows = {str(task): int(sizes[task]) for task in range(num_tasks)}
             else:
-                rows = {block.split: sum(details[number].patterns.values())}
+                rows = {block.split: sum(self._patterns(number).values())}
             for name in [*map(str, range(num_tasks)), *SPLITS[1:]]:
                 block_rows.setdefault(name, []).append(rows.get(name, 0))
         layout = Layout(
@@ -102,7 +103,11 @@ class LayoutPass(Pass):
             without_task=sum(counts.values()) - int(sum(quota.values(), np.zeros(num_tasks)).sum()),
         )
         _refuse_empty(self.job, layout)
-        write_durably(self.folder / _LAYOUT, layout.model_dump_json() + "\n")
+        with complete_file(self.folder / _LAYOUT, self.job.staging) as partial:
+            partial.write_text(layout.model_dump_json() + "\n", encoding="utf-8")
+
+    def _patterns(self, block: int) -> dict[str, int]:
+        return read_block_details(self.blocks.path(block)).patterns
 
     def _assign(
         self, block: int, quota: dict[bytes, NDArray[np.int64]], seen: Counter[bytes]
@@ -154,7 +159,6 @@ class MergingPass(Pass):
         schema = arrow_schema(highest_id(tokenizer) + 1)
 
         def merge(task: int, report: Report) -> None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             shard = layout.shards[task]
             task_name = self.job.task_names[shard.group] if shard.group >= 0 else None
             folder = Path(shard.split) / task_name if task_name else Path(shard.split)
@@ -170,7 +174,8 @@ class MergingPass(Pass):
                 task_words=dict(zip(self.job.task_names, words.tolist(), strict=True)),
                 sha256=sha256_file(self.job.out / path),
             )
-            write_durably(self.entry_path(task), entry.model_dump_json() + "\n")
+            with complete_file(self.entry_path(task), self.job.staging) as partial:
+                partial.write_text(entry.model_dump_json() + "\n", encoding="utf-8")
             report({"sequences": entry.rows})
 
         return merge

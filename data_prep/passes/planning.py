@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from data_prep.corpus.documents import Document
-from data_prep.durable import complete_file, write_durably
+from data_prep.durable import complete_file
 from data_prep.passes.job import Job
 from data_prep.passes.reading import ReadingPass, read_details, read_documents
 from data_prep.passes.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, clusters, mix
@@ -25,7 +26,6 @@ from data_prep.sequences.tokenizer import load_tokenizer, tokenizer_json, train_
 
 _PLAN = "plan.json"
 _PLACES = "documents.arrow"
-_SIGNATURES = "signatures"
 _PLACES_SCHEMA = pa.schema([(name, pa.uint32()) for name in ("chunk", "row", "number", "origin")])
 _KINDS = ("kept", "exact_duplicate", "near_duplicate")
 _KEPT, _EXACT, _NEAR = range(3)
@@ -69,11 +69,15 @@ class PlannedDocument:
 
 @dataclass(frozen=True)
 class _Duplicates:
-    """[N] numbers of `_KINDS`; [N] whose duplicate each is, perhaps its own; [N] clusters of near ones."""
+    """`kinds` [N] numbers of `_KINDS`; `leaders` [N] whose duplicate each document is, perhaps its own.
+
+    `near`, `same` [N] are the first documents of the cluster of near-duplicates, and of the same text.
+    """
 
     kinds: NDArray[np.int64]
     leaders: NDArray[np.int64]
     near: NDArray[np.int64]
+    same: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,15 @@ class PlanningPass(Pass):
         return self._decide
 
     def _decide(self, task: int, report: Report) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.job.staging):
+            folder.mkdir(parents=True, exist_ok=True)
         settings = self.job.settings
-        survey = Survey(self.reading.all_chunks(), self.folder / _SIGNATURES)
-        duplicates = _find_duplicates(survey, settings.drop_duplicates)
+        with TemporaryFile(dir=self.job.staging) as signatures:
+            survey = Survey(self.reading.all_chunks(), signatures)
+            duplicates = _find_duplicates(survey, settings.drop_duplicates)
         kept = np.flatnonzero(duplicates.kinds == _KEPT)
         splits = assign_splits(
-            clusters(len(survey), [duplicates.near, survey.origins])[kept],
+            clusters(len(survey), [duplicates.near, duplicates.same, survey.origins])[kept],
             survey.words[kept],
             survey.names[kept],
             {TEST: settings.test_share, VALIDATION: settings.validation_share},
@@ -142,8 +148,8 @@ class PlanningPass(Pass):
         self._write_places(survey, kept)
         self._write_tokenizer(survey, kept[splits == TRAIN])
         plan = self._plan(survey, duplicates, kept, splits)
-        (self.folder / _SIGNATURES).unlink()
-        write_durably(self.folder / _PLAN, plan.model_dump_json() + "\n")
+        with complete_file(self.folder / _PLAN, self.job.staging) as partial:
+            partial.write_text(plan.model_dump_json() + "\n", encoding="utf-8")
 
     def _plan(
         self, survey: Survey, duplicates: "_Duplicates", kept: NDArray[np.int64], splits: NDArray[np.uint8]
@@ -218,7 +224,7 @@ def _find_duplicates(survey: Survey, dropped: str) -> _Duplicates:
     is_exact = (same != index) & (dropped != "none")
     is_near = (near != index) & ~is_exact & (dropped == "near")
     kinds = np.select([is_exact, is_near], [_EXACT, _NEAR], _KEPT)
-    return _Duplicates(kinds, np.where(is_exact, same, near), near)
+    return _Duplicates(kinds, np.where(is_exact, same, near), near, same)
 
 
 def _paragraphs(survey: Survey, documents: NDArray[np.int64]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The offline stage from end to end, or a part of it."""
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from shutil import copyfile, rmtree
 import pyarrow.compute as pc
 
 from data_prep.corpus.cleaning import Cleaner
-from data_prep.corpus.inputs import find_sources
+from data_prep.corpus.inputs import Source, find_sources
 from data_prep.durable import complete_file, sha256_file
 from data_prep.errors import CorpusError, UserError
 from data_prep.passes.blocks import BlocksPass
@@ -57,18 +59,33 @@ def begin(inputs: Sequence[str], out: Path, settings: Settings, tag_map: Path | 
         UserError: something that the user gave cannot be used, or `out` holds something else.
     """
     found = find_sources(inputs)
+    sources = _without_own(found.sources, out)
     tags = load_tag_map(tag_map)
     given = load_tokenizer(Path(settings.tokenizer)) if settings.tokenizer else None
     Cleaner(settings.cleaning)
     fingerprint = Fingerprint(
         settings=settings,
-        sources=tuple(found.sources),
+        sources=tuple(sources),
         tag_map=tags,
         tagger=Tagger(settings.tagger, tags, settings.device).component,
         given_tokenizer=tokenizer_component(given).sha256 if given else None,
         versions=library_versions(),
     )
     return Begun(open_job(out, fingerprint), found.skipped)
+
+
+def _without_own(sources: Sequence[Source], out: Path) -> list[Source]:
+    """Sources but the files of this very preparation, which may lie in an input folder when it goes on."""
+    own = Path(os.path.abspath(out))  # noqa: PTH100 - as sources name their files
+    logs = re.compile(re.escape(str(own)) + r"(\.part-\d+-of-\d+|\.merge)?\.log\.jsonl")
+
+    def is_own(path: Path) -> bool:
+        return path.is_relative_to(own) or logs.fullmatch(str(path)) is not None
+
+    foreign = [source for source in sources if source.format == "hub" or not is_own(source.file)]
+    if not foreign:
+        raise UserError(f"{out}: --out holds all the input; give another folder")
+    return foreign
 
 
 @dataclass(frozen=True)

@@ -107,20 +107,21 @@ class ReadingPass(Pass):
     def _read(self, task: int, cleaner: Cleaner, signer: Signer, report: Report) -> None:
         source = self.job.fingerprint.sources[task]
         done = self.chunk_paths(task)
+        number = len(done)  # counted from here on, since another process may write chunks ahead of this one
         chunk = _Chunk(signer, read_details(done[-1]).records if done else 0)
         settings = self.job.settings
         cleaned = Counter(cleaner.counts)
         records = read_source(source, settings.text_field, settings.id_field)
         for record in itertools.islice(records, chunk.records, None):
             if chunk.is_full(settings.block_size):
-                self._write(task, len(done), chunk, Counter(cleaner.counts) - cleaned, None)
+                self._write(task, number, chunk, Counter(cleaner.counts) - cleaned, None)
                 report(chunk.report())
-                done = self.chunk_paths(task)
+                number += 1
                 chunk, cleaned = _Chunk(signer, chunk.records), Counter(cleaner.counts)
             chunk.records += 1
             for row in self._rows(record, cleaner):
                 chunk.add(row)
-        self._write(task, len(done), chunk, Counter(cleaner.counts) - cleaned, source_identity(source))
+        self._write(task, number, chunk, Counter(cleaner.counts) - cleaned, source_identity(source))
         report(chunk.report())
 
     def _rows(self, record: Document | Rejected, cleaner: Cleaner) -> Iterable["Document | _LeftOut"]:

@@ -42,27 +42,35 @@ def near_duplicates(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
 
     Clusters are the connected components of the near-duplicate relation. Within the documents that agree in
     a band, in order, each is compared with the first and with the one before: a number of comparisons that
-    grows with N, not with the square of the largest group.
+    grows with N, not with the square of the largest group. Those of one cluster are not compared again.
 
     Args:
         signatures: [N, permutations]; may be memory-mapped, it is read a band at a time.
     """
-    num = len(signatures)
-    edges = [np.empty((0, 2), np.int64)]
+    leaders = np.arange(len(signatures))
     for band in range(_BANDS):
-        for pairs in _portions(_candidates(_band_keys(signatures, band))):
-            edges.append(pairs[_are_similar(signatures, pairs)])
-    first, second = np.unique(np.concatenate(edges), axis=0).T
+        pairs = _candidates(_band_keys(signatures, band))
+        pairs = pairs[leaders[pairs[:, 0]] != leaders[pairs[:, 1]]]
+        similar = [portion[_are_similar(signatures, portion)] for portion in _portions(pairs)]
+        if similar:
+            leaders = _joined(leaders, np.concatenate(similar))
+    return leaders
+
+
+def _joined(leaders: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N] leaders when the clusters of each of `pairs` [pairs, 2] become one."""
+    num = len(leaders)
+    first, second = leaders[pairs].T
     graph = coo_array((np.ones(len(first), np.bool_), (first, second)), shape=(num, num))
     _, labels = connected_components(graph, directed=False)
-    _, leaders = np.unique(labels, return_index=True)
-    return leaders[labels].astype(np.int64)
+    _, first_of = np.unique(labels, return_index=True)
+    return first_of[labels[leaders]]
 
 
 def _band_keys(signatures: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:
     keys = np.zeros(len(signatures), np.uint64)
-    for column in range(band * _BAND, (band + 1) * _BAND):
-        keys = (keys + signatures[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+    for column in np.array(signatures[:, band * _BAND : (band + 1) * _BAND]).T:
+        keys = (keys + column) * np.uint64(0x9E3779B97F4A7C15)
         keys ^= keys >> np.uint64(32)
     return keys
 

@@ -75,9 +75,10 @@ def _take(free: NDArray[np.int64], words: NDArray[np.int64], room: float, most: 
     """
     taken: list[int] = []
     size = 0
-    for number, length in zip(free.tolist(), words[free].tolist(), strict=True):
+    for number in map(int, free):  # a list of them all would not fit beside a large corpus's other numbers
         if len(taken) >= most or (size >= room and len(taken) >= 2):
             break
+        length = int(words[number])
         if size + length <= 1.5 * room:
             taken.append(number)
             size += length

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,23 +22,23 @@ class Survey:
     name (1 for the first); `origins` is the first part of the document that it was cut from, or itself.
     """
 
-    def __init__(self, chunks: list[Path], signatures: Path) -> None:
-        """Read the chunks; `signatures` is a file to be written."""
+    def __init__(self, chunks: list[Path], signatures: BinaryIO) -> None:
+        """Read the chunks; `signatures` is an empty file to be written, which `near_duplicates` reads."""
         self.chunks = chunks
         self.left_out: Counter[str] = Counter()
         columns: dict[str, list[NDArray]] = {name: [] for name in ("chunk", "row", *_FACTS)}
         self._signatures = signatures
-        with signatures.open("wb") as file:
-            for number, path in enumerate(chunks):
-                facts = read_facts(path)
-                dropped = facts["dropped"].to_pylist()
-                self.left_out.update(kind for kind in dropped if kind is not None)
-                kept = np.array([kind is None for kind in dropped], bool)
-                for name in _FACTS:
-                    columns[name].append(_column(facts, name))
-                columns["row"].append(np.flatnonzero(kept).astype(np.uint32))
-                columns["chunk"].append(np.full(kept.sum(), number, np.uint32))
-                file.writelines(facts["signature"].drop_null().to_pylist())
+        for number, path in enumerate(chunks):
+            facts = read_facts(path)
+            dropped = facts["dropped"].to_pylist()
+            self.left_out.update(kind for kind in dropped if kind is not None)
+            kept = np.array([kind is None for kind in dropped], bool)
+            for name in _FACTS:
+                columns[name].append(_column(facts, name))
+            columns["row"].append(np.flatnonzero(kept).astype(np.uint32))
+            columns["chunk"].append(np.full(kept.sum(), number, np.uint32))
+            signatures.writelines(facts["signature"].drop_null().to_pylist())
+        signatures.flush()
         joined = {name: np.concatenate(parts) for name, parts in columns.items()}
         self.chunk, self.row = joined["chunk"], joined["row"]
         self.characters, self.words = joined["characters"], joined["words"]
@@ -48,11 +49,6 @@ class Survey:
 
     def __len__(self) -> int:
         return len(self.row)
-
-    @property
-    def num_documents(self) -> int:
-        """Documents as the user gave them, before long ones were cut."""
-        return int((self.origins == np.arange(len(self))).sum())
 
     def same_text(self) -> NDArray[np.int64]:
         """[N] the first document of the same text."""
@@ -68,9 +64,11 @@ class Survey:
         """The names of some documents."""
         wanted = np.unique(np.fromiter(documents, np.int64))
         found: dict[int, str] = {}
-        for number in np.unique(self.chunk[wanted]):
+        numbers, firsts = np.unique(self.chunk[wanted], return_index=True)
+        lasts = np.append(firsts, len(wanted))[1:]  # chunks ascend, as documents do
+        for number, first, last in zip(numbers, firsts, lasts, strict=True):
             names = read_left_out(self.chunks[number])["doc_id"]
-            for index in wanted[self.chunk[wanted] == number].tolist():
+            for index in wanted[first:last].tolist():
                 found[index] = numbered(names[int(self.row[index])].as_py(), int(self.numbers[index]))
         return found
 

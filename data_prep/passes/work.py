@@ -5,9 +5,11 @@ does the task writes the same bytes. So a lock only saves doing things twice: th
 holder dies, and where a file system knows no locks, nothing goes wrong.
 """
 
+import fcntl
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import time
 import traceback
@@ -17,8 +19,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, ClassVar
-
-from filelock import FileLock, Timeout
 
 from data_prep.errors import UserError
 
@@ -67,19 +67,16 @@ def do_tasks(work: Pass, tasks: Sequence[int], num_workers: int, report: Report)
 def claim(folder: Path, name: str) -> Iterator[bool]:
     """Whether this process alone now has `name`; another one that tries meanwhile gets False."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    except (OSError, NotImplementedError):  # a file system without locks
-        yield True
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with (folder / f"{name}.lock").open("ab") as file:  # the lock goes when it is closed, whatever happens
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mine = False
+        except OSError:  # a file system without locks
+            mine = True
+        else:
+            mine = True
+        yield mine
 
 
 def _do_all(work: Pass, tasks: Sequence[int], report: Report) -> None:
@@ -116,8 +113,9 @@ class _Pool:
 
     def run(self, report: Report) -> None:
         try:
-            for process in self._processes:
-                process.start()
+            with _interrupts_kept_back():
+                for process in self._processes:
+                    process.start()
             while any(process.is_alive() for process in self._processes):
                 wait([process.sentinel for process in self._processes if process.is_alive()], _POLL_SECONDS)
                 self._drain(report)
@@ -159,10 +157,26 @@ def _child(work: Pass, tasks: Sequence[int], reports: Any) -> None:
         _do_all(work, tasks, reports.put)
     except (UserError, OSError) as error:
         reports.put(error)
-    except KeyboardInterrupt:
-        pass  # the parent has it too
     except Exception as error:
         reports.put(RuntimeError(f"{error}\n{traceback.format_exc()}"))
+
+
+@contextmanager
+def _interrupts_kept_back() -> Iterator[None]:
+    """Processes that start meanwhile never see Ctrl-C, which each would answer with a traceback.
+
+    Their parent does, if need be afterwards, and ends them.
+    """
+    seen: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))  # some thread gets it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which processes inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if seen:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _die_with_parent() -> None:

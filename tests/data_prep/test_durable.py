@@ -1,5 +1,7 @@
 """Output folders appear complete or not at all."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from data_prep.durable import complete_folder, sha256_folder, write_durably
@@ -54,6 +56,22 @@ def test_a_small_file_is_replaced_whole(tmp_path):
     for content in ("old", "new"):
         write_durably(tmp_path / "file", content)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_a_small_file_may_be_written_by_many_at_once(tmp_path):
+    path, contents = tmp_path / "file", [letter * 100_000 for letter in "abcdefgh"]
+    with ThreadPoolExecutor(8) as pool:
+        for written in [pool.submit(write_durably, path, content) for content in contents * 10]:
+            written.result()
+    assert path.read_text() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_small_file_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder" / "occupied").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder"):
+        write_durably(tmp_path / "folder", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_the_hash_of_a_folder_changes_with_a_name_or_a_byte(tmp_path):

@@ -10,7 +10,7 @@ import typer
 from data_prep.errors import UserError, run_program
 
 if TYPE_CHECKING:
-    from data_prep.passes.prepare import Preparation
+    from data_prep.schema import Manifest
 
 app = typer.Typer(
     add_completion=False,
@@ -217,6 +217,7 @@ def text(
         tagger=tagger,
         device=device,
         seed=seed,
+        strict=strict,
         block_size=block_size,
         shard_rows=shard_rows,
     )
@@ -226,12 +227,11 @@ def text(
     begun = begin(inputs, out, settings, tag_map)
     for skipped in begun.skipped:
         _warn(f"passed over: {skipped}")
-    name = out.name if part is None else f"{out.name}.part-{part}-of-{num_parts}"
-    monitor = Monitor(out.with_name(f"{name}.log.jsonl"))
-    preparation = Preparation(begun.job, monitor, num_workers, strict)
+    monitor = Monitor(_log(out, "" if part is None else f".part-{part}-of-{num_parts}"))
+    preparation = Preparation(begun.job, monitor, num_workers)
     preparation.prepare(Share(part or 0, num_parts))
     if part is None:
-        _finish(preparation, steps, global_size)
+        _report(preparation.merge(), steps, global_size)
     else:
         print(f"{out}: part {part} of {num_parts} is done; when all are: data_prep merge {out}")
 
@@ -244,12 +244,10 @@ def merge(
     global_size: GlobalSize = 256,
 ) -> None:
     """Write the shards of a preparation whose parts are done (data_prep text ... --part I --num-parts P)."""
-    from data_prep.passes.job import load_job
-    from data_prep.passes.prepare import Preparation
+    from data_prep.passes.prepare import merge_parts
     from data_prep.progress import Monitor
 
-    monitor = Monitor(folder.with_name(f"{folder.name}.merge.log.jsonl"))
-    _finish(Preparation(load_job(folder), monitor, num_workers), steps, global_size)
+    _report(merge_parts(folder, Monitor(_log(folder, ".merge")), num_workers), steps, global_size)
 
 
 @app.command(epilog="Example: data_prep verify shards")
@@ -323,12 +321,17 @@ def embedded(out: Annotated[Path, typer.Argument(metavar="OUT", help="The .jsonl
     print(f"{out}: {len(documents):,} documents, {words:,} words")
 
 
-def _finish(preparation: "Preparation", steps: int, global_size: int) -> None:
+def _log(folder: Path, suffix: str) -> Path:
+    """The log for machines, beside the folder."""
+    folder = folder.resolve()  # "." has no name
+    return folder.with_name(f"{folder.name}{suffix}.log.jsonl")
+
+
+def _report(manifest: "Manifest", steps: int, global_size: int) -> None:
     from rich.console import Console
 
     from data_prep.shards.summary import print_summary, scarce_tasks
 
-    manifest = preparation.merge()
     print_summary(manifest, Console(), steps, global_size)
     if manifest.section_words is not None:
         _warn(

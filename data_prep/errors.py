@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 
 from typer.exceptions import Exit, TyperException
 
+_INTERRUPTED = 128 + signal.SIGINT
+
 
 class UserError(Exception):
     """A mistake that the user can mend. The message is one line: what is wrong, where, what to do."""
@@ -54,11 +56,9 @@ def run_program(name: str, program: Callable[..., object]) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = program(arguments, standalone_mode=False, prog_name=name)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = code if isinstance(code, int) else 0
     except Exit as stop:
-        if stop.exit_code == 130:  # Typer's answer to Ctrl-C
-            print(f"{name}: stopped", file=sys.stderr)
-        sys.exit(stop.exit_code)
+        code = stop.exit_code
     except (UserError, TyperException, OSError) as error:
         if debug:
             traceback.print_exc()
@@ -66,5 +66,7 @@ def run_program(name: str, program: Callable[..., object]) -> None:
             print(f"{name}: error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:  # Typer answers Ctrl-C so, too
         print(f"{name}: stopped", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)

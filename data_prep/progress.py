@@ -71,5 +71,9 @@ class Monitor:
             line[f"total_{unit}"] = total
         if unit and seconds:
             line[f"{unit}_per_s"] = round(done[unit] / seconds, 1)
-        with self._log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self._log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            tqdm.write(f"warning: {self._log}: no log is kept ({error.strerror})", file=sys.stderr)
+            self._log = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Pattern = bytes
 """Which tasks a sequence holds words of: packed bits, a bit per task."""
 
+_MOST_ROUNDS = 100
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -25,11 +26,11 @@ def patterns(task_words: NDArray[np.integer]) -> list[Pattern]:
 
 
 def quotas(counts: Mapping[Pattern, int], num_tasks: int) -> dict[Pattern, NDArray[np.int64]]:
-    """How many sequences of each pattern go to each task, such that groups are nearly even.
+    """How many sequences of each pattern go to each task, such that groups are as even as they can be.
 
-    Each task in turn, from the one that the fewest sequences hold, takes up to an even share of what is
-    left, from all patterns that hold it in proportion. What then remains goes to the smallest group it can
-    join, pattern by pattern.
+    Each pattern in turn is taken back and poured anew over the tasks it holds, the smallest groups first,
+    until nothing changes. That lowers the sum of the squares of the group sizes, so a scarce task gets all
+    sequences that hold it, up to an even share, and the others share what is left.
 
     Args:
         counts: sequences of each pattern.
@@ -43,19 +44,17 @@ def quotas(counts: Mapping[Pattern, int], num_tasks: int) -> dict[Pattern, NDArr
     names = sorted(counts)
     bits = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
     holds = np.unpackbits(bits, axis=1)[:, :num_tasks].astype(bool)
-    left = np.array([counts[name] for name in names], np.int64) * holds.any(axis=1)
-    given = np.zeros((len(names), num_tasks), np.int64)
-    scarcest_first = np.argsort(left @ holds, kind="stable")
-    for served, task in enumerate(scarcest_first):
-        share = -(-int(left.sum()) // (num_tasks - served))
-        taken = _in_proportion(left * holds[:, task], share)
-        given[:, task] = taken
-        left = left - taken
+    totals = np.array([counts[name] for name in names], np.int64) * holds.any(axis=1)
+    given = np.array([_spread(*pattern) for pattern in zip(totals, holds, strict=True)], np.int64)
     sizes = given.sum(axis=0)
-    for index in np.flatnonzero(left):
-        poured = _levelled(sizes, holds[index], int(left[index]))
-        given[index] += poured
-        sizes += poured
+    for _ in range(_MOST_ROUNDS):
+        before = given.copy()
+        for index in np.flatnonzero(totals):
+            sizes -= given[index]
+            given[index] = _poured(sizes, holds[index], int(totals[index]))
+            sizes += given[index]
+        if (given == before).all():
+            break
     return dict(zip(names, given, strict=True))
 
 
@@ -80,16 +79,13 @@ def tasks_of(quota: NDArray[np.int64], places: NDArray[np.int64], seed: int) -> 
     return np.searchsorted(np.cumsum(quota), permuted.astype(np.int64), side="right")
 
 
-def _in_proportion(available: NDArray[np.int64], share: int) -> NDArray[np.int64]:
-    """[P] about `share` in all, or everything there is, in proportion to what is available."""
-    total = int(available.sum())
-    if total <= share:
-        return available
-    cumulative = np.cumsum(available) * share // total  # rounds so that the parts add up
-    return np.diff(cumulative, prepend=0)
+def _spread(total: int, held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[T] an even share for each task that is held."""
+    each, rest = divmod(int(total), max(int(held.sum()), 1))
+    return held * (each + (np.cumsum(held) <= rest))
 
 
-def _levelled(sizes: NDArray[np.int64], allowed: NDArray[np.bool_], amount: int) -> NDArray[np.int64]:
+def _poured(sizes: NDArray[np.int64], allowed: NDArray[np.bool_], amount: int) -> NDArray[np.int64]:
     """[T] `amount` sequences poured into the allowed groups, the smallest first."""
     poured = np.zeros(len(sizes), np.int64)
     tasks = np.flatnonzero(allowed)

@@ -46,6 +46,8 @@ class Settings(Record):
     tagger: str | None = None
     device: Literal["cpu", "gpu"] = "cpu"
     seed: int = 0
+    strict: bool = False
+    """Stop at the first record that cannot be read."""
     block_size: int = 2_000_000
     """Characters of a preparation block: what is tagged in one go, and where next-sentence partners are."""
     shard_rows: int | None = None

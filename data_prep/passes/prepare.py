@@ -15,7 +15,7 @@ from data_prep.corpus.inputs import Source, find_sources
 from data_prep.durable import complete_file, sha256_file
 from data_prep.errors import CorpusError, UserError
 from data_prep.passes.blocks import BlocksPass
-from data_prep.passes.job import Fingerprint, Job, Settings, library_versions, open_job
+from data_prep.passes.job import Fingerprint, Job, Settings, library_versions, load_job, open_job
 from data_prep.passes.merging import LayoutPass, MergingPass
 from data_prep.passes.planning import Plan, PlanningPass
 from data_prep.passes.reading import ReadingPass, read_details, read_left_out
@@ -23,8 +23,10 @@ from data_prep.passes.sections import MIN_DOCUMENTS, section_words
 from data_prep.passes.work import Pass, do_tasks
 from data_prep.progress import Monitor
 from data_prep.schema import (
+    MANIFEST,
     SCHEMA_VERSION,
     TOKENIZER,
+    WORK,
     File,
     Manifest,
     Shard,
@@ -95,7 +97,6 @@ class Preparation:
     job: Job
     monitor: Monitor
     num_workers: int = 1
-    strict: bool = False
 
     def prepare(self, share: Share = Share()) -> None:
         """Prepare a share of the blocks; what is global is done by whoever comes first."""
@@ -122,14 +123,14 @@ class Preparation:
         return read_manifest(self.job.out)
 
     def _plan(self, share: Share) -> PlanningPass:
-        reading = ReadingPass(self.job, self.strict)
+        reading = ReadingPass(self.job)
         self._read(reading, share)
         details = [read_details(path) for path in reading.all_chunks()]
         if sum(item.documents for item in details) < MIN_DOCUMENTS:
             words = sum(item.words for item in details)
             if not words:
                 raise CorpusError(_no_text(self.job, reading))
-            reading = ReadingPass(self.job, self.strict, section_words(words))
+            reading = ReadingPass(self.job, section_words(words))
             self._read(reading, share)
         planning = PlanningPass(self.job, reading)
         self._run(planning, [0])
@@ -142,7 +143,7 @@ class Preparation:
 
     def _merge(self) -> None:
         job = self.job
-        planning = PlanningPass(job, ReadingPass(job, self.strict))
+        planning = PlanningPass(job, ReadingPass(job))
         if not planning.is_done(0):
             raise UserError(f"{job.out}: not planned yet; run its parts first: data_prep text ... --part I")
         plan = planning.plan()
@@ -205,6 +206,14 @@ class Preparation:
     def _run(self, work: Pass, tasks: Sequence[int], unit: str = "", total: int | None = None) -> None:
         with self.monitor.stage(work.name, unit, total) as report:
             do_tasks(work, tasks, self.num_workers, report)
+
+
+def merge_parts(out: Path, monitor: Monitor, num_workers: int) -> Manifest:
+    """Merge what was prepared in parts, or tidy up after a merge that was killed at its very end."""
+    if (out / MANIFEST).is_file():
+        rmtree(out / WORK, ignore_errors=True)
+        return read_manifest(out)
+    return Preparation(load_job(out), monitor, num_workers).merge()
 
 
 @contextmanager

@@ -67,7 +67,6 @@ class ReadingPass(Pass):
     """Task number i reads source number i; `section_words` cuts documents into sections of that size."""
 
     job: Job
-    strict: bool
     section_words: int | None = None
     name: ClassVar[str] = "reading"
 
@@ -126,7 +125,7 @@ class ReadingPass(Pass):
 
     def _rows(self, record: Document | Rejected, cleaner: Cleaner) -> Iterable["Document | _LeftOut"]:
         if isinstance(record, Rejected):
-            if self.strict:
+            if self.job.settings.strict:
                 raise CorpusError(f"{record.where}: {record.reason}")
             return [_LeftOut(record.where, record.kind, record.reason)]
         cleaned = cleaner(record)

@@ -50,7 +50,7 @@ def test_the_scarcest_task_gets_all_its_sequences_up_to_an_even_share(task_words
     holders = (task_words > 0).sum(axis=0)
     usable = int((task_words > 0).any(axis=1).sum())
     scarcest = int(np.argmin(holders))
-    even_share = -(-usable // task_words.shape[1])
+    even_share = usable // task_words.shape[1]
     size = np.count_nonzero(assign_groups(task_words, seed) == scarcest)
     assert size >= min(holders[scarcest], even_share)
 
@@ -109,3 +109,10 @@ def test_a_task_takes_from_all_patterns_that_hold_it():
     even = quotas({b"\xc0": 3_000, b"\xa0": 3_000}, 3)
     assert even[b"\xc0"].tolist() == [1_000, 2_000, 0]
     assert even[b"\xa0"].tolist() == [1_000, 0, 2_000]
+
+
+@pytest.mark.parametrize(("num_tasks", "share"), [(34, 0.3), (60, 0.1)])
+def test_many_tasks_get_even_groups_too_the_frequent_ones_among_them(num_tasks, share):
+    words = np.random.default_rng(0).random((20_000, num_tasks)) < np.linspace(share, 0.9, num_tasks)
+    sizes = np.bincount(assign_groups(words, 0)[words.any(axis=1)], minlength=num_tasks)
+    assert sizes.max() - sizes.min() <= 2

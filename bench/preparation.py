@@ -33,11 +33,12 @@ from data_prep.sequences.tokenizer import train_tokenizer
 app = typer.Typer(add_completion=False, help=__doc__, rich_markup_mode="rich")
 console = Console(highlight=False)
 
-# The bare loop: the pipeline as spaCy loads it, without what the issue of tags does not need.
+# The bare loop: the pipeline as spaCy loads it, without what finding tags does not need.
 _SPACY_LOOP = """
-import json, sys, spacy
+import json, pathlib, sys, spacy
 nlp = spacy.load(sys.argv[1], exclude=["parser", "ner", "lemmatizer"])
-texts = (paragraph for line in open(sys.argv[2]) for paragraph in json.loads(line)["text"].split("\\n\\n"))
+lines = (line for path in pathlib.Path(sys.argv[2]).iterdir() for line in path.open())
+texts = (paragraph for line in lines for paragraph in json.loads(line)["text"].split("\\n\\n"))
 for doc in nlp.pipe(texts):
     tags = [token.tag_ for token in doc]
 """
@@ -110,7 +111,8 @@ def memory(texts: Texts, copies: int = 4, num_workers: int = 1) -> None:
             corpus, count = _write_corpus(part, _altered(texts, amount))
             command = _data_prep(corpus, part / "shards", None)
             run = _measure([*command, "--num-workers", str(num_workers)])
-            label = f"{corpus.stat().st_size / 1e6:,.0f} MB, {count:,} words"
+            size = sum(path.stat().st_size for path in corpus.iterdir())
+            label = f"{size / 1e6:,.0f} MB, {count:,} words"
             rows[label] = [run.peak_bytes / 1e6]
     _print(f"{num_workers} workers", "peak MB of a process", rows)
 
@@ -136,19 +138,28 @@ def _altered(texts: list[str], copies: int) -> Iterator[Document]:
 
 
 def _write_corpus(folder: Path, documents: Iterator[Document]) -> tuple[Path, int]:
-    path, words = folder / "corpus.jsonl", 0
-    with path.open("w") as file:
-        for document in documents:
-            text = "\n\n".join(document.paragraphs)
-            words += len(text.split())
-            file.write(json.dumps({"id": document.doc_id, "text": text}, ensure_ascii=False) + "\n")
+    """Documents in eight files of a folder, paragraphs without line breaks; and their words."""
+    path, words = folder / "corpus", 0
+    path.mkdir()
+    files = [(path / f"{number}.jsonl").open("w") for number in range(8)]
+    for number, document in enumerate(documents):
+        text = "\n\n".join(document.paragraphs)
+        words += len(text.split())
+        line = json.dumps({"id": document.doc_id, "text": text}, ensure_ascii=False)
+        files[number % len(files)].write(line + "\n")
+    for file in files:
+        file.close()
     return path, words
+
+
+def _texts(corpus: Path) -> Iterator[str]:
+    for source in find_sources([str(corpus)]).sources:
+        yield from (document.text for document in read_source(source) if isinstance(document, Document))
 
 
 def _train(folder: Path, corpus: Path) -> Path:
     path = folder / "tokenizer.json"
-    with corpus.open() as file:
-        train_tokenizer((json.loads(line)["text"] for line in file), 30_522).save(str(path))
+    train_tokenizer(_texts(corpus), 30_522).save(str(path))
     return path
 
 

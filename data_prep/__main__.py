@@ -225,6 +225,8 @@ def text(
     from data_prep.progress import Monitor
 
     begun = begin(inputs, out, settings, tag_map)
+    if begun.job.is_complete:
+        part = None
     for skipped in begun.skipped:
         _warn(f"passed over: {skipped}")
     monitor = Monitor(_log(out, "" if part is None else f".part-{part}-of-{num_parts}"))
@@ -333,6 +335,12 @@ def _report(manifest: "Manifest", steps: int, global_size: int) -> None:
     from data_prep.shards.summary import print_summary, scarce_tasks
 
     print_summary(manifest, Console(), steps, global_size)
+    for source in manifest.sources:
+        if not source.documents:
+            _warn(f"{source.path}: no document could be read from it; dropped.jsonl says why")
+    if manifest.dropped.get("unreadable"):
+        number = manifest.dropped["unreadable"]
+        _warn(f"{number:,} files are damaged, at least in part; dropped.jsonl names them")
     if manifest.section_words is not None:
         _warn(
             "the corpus has too few documents to hold whole ones out: sections of about "

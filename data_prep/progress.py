@@ -16,6 +16,8 @@ from typing import Any
 from tqdm import tqdm
 
 _LOG_SECONDS = 15.0
+_WORTH_A_LINE = 5.0
+"""Seconds of a stage from which it leaves a line where stderr is no terminal."""
 
 
 def progress(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
@@ -38,7 +40,8 @@ class Monitor:
         """Yield a function that takes what was done since its last call: a number of `unit`, and others."""
         done: Counter[str] = Counter()
         begun = logged = time.monotonic()
-        bar = progress(desc=name, unit=f" {unit}", unit_scale=True, total=total, leave=False)
+        form = None if unit else "{desc} {elapsed}"
+        bar = progress(desc=name, unit=f" {unit}", unit_scale=True, total=total, leave=False, bar_format=form)
         self._write(name, "begin", done, unit, total, 0.0)
 
         def report(counts: dict[str, int]) -> None:
@@ -51,9 +54,15 @@ class Monitor:
                 logged = time.monotonic()
                 self._write(name, "progress", done, unit, total, logged - begun)
 
-        with bar:
-            yield report
-        self._write(name, "end", done, unit, total, time.monotonic() - begun)
+        event = "stopped"
+        try:
+            with bar:
+                yield report
+            event = "end"
+            if not sys.stderr.isatty() and time.monotonic() - begun >= _WORTH_A_LINE:
+                print(_line(name, unit, done, time.monotonic() - begun), file=sys.stderr)
+        finally:
+            self._write(name, event, done, unit, total, time.monotonic() - begun)
 
     def _write(
         self, stage: str, event: str, done: Counter[str], unit: str, total: int | None, seconds: float
@@ -77,3 +86,9 @@ class Monitor:
         except OSError as error:
             tqdm.write(f"warning: {self._log}: no log is kept ({error.strerror})", file=sys.stderr)
             self._log = None
+
+
+def _line(name: str, unit: str, done: Counter[str], seconds: float) -> str:
+    counts = [f"{value:,} {key}" for key, value in done.items() if value]
+    rate = f" ({done[unit] / seconds:,.0f} {unit}/s)" if done[unit] else ""
+    return f"{name}: {', '.join([*counts, f'{seconds:,.0f} s'])}{rate}"

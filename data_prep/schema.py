@@ -58,11 +58,12 @@ class Component(Record):
 
 
 class Source(Record):
-    """An input file."""
+    """An input file; `documents` were read from it, before duplicates were left out."""
 
     path: str
     bytes: int
     sha256: str
+    documents: int = 0
 
 
 class File(Record):
@@ -118,7 +119,7 @@ class Manifest(Record):
     dropped: dict[str, int]
     """Documents that were left out, by kind of reason."""
     cleaned: dict[str, int]
-    """Changes to documents that were kept, by kind."""
+    """Documents among the kept ones that cleaning changed, by what it did."""
     without_task: int
     """Training sequences that hold no word of any task, and were left out."""
     files: list[File]

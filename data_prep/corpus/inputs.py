@@ -14,6 +14,7 @@ from data_prep.corpus.compression import Compression, DamagedFileError, open_byt
 from data_prep.corpus.saved_dataset import is_saved_dataset, saved_files
 from data_prep.durable import sha256_file, sha256_folder
 from data_prep.errors import UserError
+from data_prep.schema import MANIFEST, MANIFEST_HASH, WORK
 
 Format = Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow", "hub"]
 
@@ -32,6 +33,7 @@ _FORMATS: dict[str, Format] = {
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".xz": "xz", ".bz2": "bz2"}
 _DATASET_NOTES = {"dataset_info.json", "dataset_infos.json"}
 _PROBE = 1 << 20
+_LOG = ".log.jsonl"
 
 
 class Source(schema.Record):
@@ -160,7 +162,11 @@ def _all_below(paths: Iterable[Path], base: Path) -> Iterator[Source | str]:
         else:
             found[path] = None
     for path in sorted(found, key=os.fsencode):
-        if path.is_dir():
+        if path.is_dir() and is_shard_folder(path):
+            yield f"{path.as_posix()}: shards, the output of data_prep"
+        elif path.name.endswith(_LOG):
+            yield f"{path.as_posix()}: a log of data_prep"
+        elif path.is_dir():
             for file in saved_files(path):
                 yield file.note or _source(file.path, _label(file.path, base))
         elif path.name.startswith("."):
@@ -169,6 +175,11 @@ def _all_below(paths: Iterable[Path], base: Path) -> Iterator[Source | str]:
             yield f"{path.as_posix()}: describes a data set"
         else:
             yield _source(path, _label(path, base))
+
+
+def is_shard_folder(folder: Path) -> bool:
+    """Whether a folder holds what data_prep wrote, or is still writing."""
+    return all((folder / name).is_file() for name in (MANIFEST, MANIFEST_HASH)) or (folder / WORK).is_dir()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -180,6 +191,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(os.path.realpath(here))
+        if is_shard_folder(here):
+            folders.clear()
+            yield here
+            continue
         if is_saved_dataset(here):
             folders.clear()
             yield here

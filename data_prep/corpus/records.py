@@ -1,6 +1,6 @@
 """From a record with fields to a document, or to the reason why it is none."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from data_prep.corpus.cutting import MAX_DOCUMENT, cut_document
@@ -52,8 +52,12 @@ def documents_or_empty(
         yield Rejected(where, "empty", "a text of white space alone")
 
 
-def no_text(field: str, present: Iterable[object]) -> str:
-    """Why a record without text is rejected: the fields that it has, and how to name one."""
+def no_text(field: str, present: Mapping[str, object] | Iterable[object]) -> str:
+    """Why a record without text is rejected: what the field holds, or the fields that there are."""
+    if isinstance(present, Mapping) and field in present:
+        held = present[field]
+        what = "null" if held is None else f"a {type(held).__name__}"
+        return f'field "{field}" holds {what}, no text; mend it, or name another field with --text-field'
     listed = ", ".join(map(str, present)) or "no fields"
     if len(listed) > _MAX_LISTED:
         listed = f"{listed[:_MAX_LISTED]}…"

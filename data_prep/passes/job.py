@@ -165,6 +165,14 @@ def _refuse_difference(path: Path, begun: Fingerprint, now: Fingerprint) -> None
     texts = [item.model_dump_json() for item in (begun, now)]
     if texts[0] == texts[1]:  # the order of the tasks counts, too
         return
+    names = [{source.name for source in item.sources} for item in (begun, now)]
+    if names[0] != names[1]:
+        other = min(names[0] ^ names[1])
+        raise UserError(
+            f"{path.parent.parent}: holds a preparation that was begun with other input, such as "
+            f"{'' if other in names[0] else 'without '}{other}; go on as begun, give another --out, or remove "
+            "the folder"
+        )
     old, new = (_flat(json.loads(text)) for text in texts)
     key = next((key for key in [*old, *new] if old.get(key) != new.get(key)), "the order of the tasks")
     raise UserError(

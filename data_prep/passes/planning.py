@@ -17,7 +17,7 @@ from typing_extensions import override
 from data_prep.corpus.documents import Document
 from data_prep.durable import complete_file
 from data_prep.passes.job import Job
-from data_prep.passes.reading import ReadingPass, read_details, read_documents
+from data_prep.passes.reading import ChunkDetails, ReadingPass, read_details, read_documents
 from data_prep.passes.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, clusters, mix
 from data_prep.passes.survey import Survey, numbered
 from data_prep.passes.work import Pass, Report, Worker
@@ -162,13 +162,13 @@ class PlanningPass(Pass):
         size = self.job.settings.block_size
         return Plan(
             chunks=[path.relative_to(self.job.work).as_posix() for path in survey.chunks],
-            sources=[item.source for item in details if item.source is not None],
+            sources=list(_sources(details)),
             blocks=list(make_blocks(splits, survey.characters[kept], words, size)),
             section_words=self.reading.section_words,
             documents={split: int((splits == number).sum()) for number, split in enumerate(SPLITS)},
             words={split: int(words[splits == number].sum()) for number, split in enumerate(SPLITS)},
             dropped=dict(sorted(dropped.items())),
-            cleaned=dict(sorted(sum((Counter(item.cleaned) for item in details), Counter()).items())),
+            cleaned={name: int((changes[kept] > 0).sum()) for name, changes in survey.changes.items()},
         )
 
     def _write_places(self, survey: Survey, documents: NDArray[np.int64]) -> None:
@@ -225,6 +225,16 @@ def _find_duplicates(survey: Survey, dropped: str) -> _Duplicates:
     is_near = (near != index) & ~is_exact & (dropped == "near")
     kinds = np.select([is_exact, is_near], [_EXACT, _NEAR], _KEPT)
     return _Duplicates(kinds, np.where(is_exact, same, near), near, same)
+
+
+def _sources(details: list[ChunkDetails]) -> Iterator[Source]:
+    """The sources with what was read from them; the last chunk of each names it."""
+    documents = 0
+    for item in details:
+        documents += item.documents
+        if item.source is not None:
+            yield item.source.model_copy(update={"documents": documents})
+            documents = 0
 
 
 def _paragraphs(survey: Survey, documents: NDArray[np.int64]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from data_prep.corpus.cleaning import Cleaner
 from data_prep.corpus.inputs import Source, find_sources
-from data_prep.durable import complete_file, sha256_file
+from data_prep.durable import complete_file, sha256_file, write_durably
 from data_prep.errors import CorpusError, UserError
 from data_prep.passes.blocks import BlocksPass
 from data_prep.passes.job import Fingerprint, Job, Settings, library_versions, load_job, open_job
@@ -36,6 +36,10 @@ from data_prep.schema import (
 from data_prep.sequences.tokenizer import highest_id, load_tokenizer, tokenizer_component
 from data_prep.tagging.tag_map import load_tag_map
 from data_prep.tagging.tagger import Tagger
+
+_NUM_PARTS = "num-parts"
+_FEW_SEQUENCES = 500_000
+"""They are merged before another process has started."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Preparation:
             plan = planning.plan()
             blocks = BlocksPass(self.job, planning)
             own = [task for task in range(len(plan.blocks)) if task % share.num_parts == share.part]
+            write_durably(self.job.work / _NUM_PARTS, str(share.num_parts))
             words = sum(plan.blocks[task].words for task in own if not blocks.is_done(task))
             self._run(blocks, own, unit="words", total=words)
 
@@ -150,10 +155,12 @@ class Preparation:
         blocks = BlocksPass(job, planning)
         missing = [task for task in range(len(plan.blocks)) if not blocks.is_done(task)]
         if missing:
+            num_parts = int((job.work / _NUM_PARTS).read_text())
+            parts = sorted({task % num_parts for task in missing})
             raise UserError(
-                f"{job.out}: {len(missing):,} of {len(plan.blocks):,} blocks are not prepared yet, such as "
-                f"number {missing[0]}; run the parts that have not finished (part I of P prepares the blocks "
-                "whose number leaves I when divided by P)"
+                f"{job.out}: {len(missing):,} of {len(plan.blocks):,} blocks are not prepared yet, by part "
+                f"{', '.join(map(str, parts))} of {num_parts}; run data_prep text ... --part {parts[0]} "
+                f"--num-parts {num_parts} as before"
             )
         layouts = LayoutPass(job, planning, blocks)
         self._run(layouts, [0])
@@ -162,7 +169,7 @@ class Preparation:
         tasks = range(len(layout.shards))
         left = [layout.shards[task] for task in tasks if not merging.is_done(task)]
         rows = sum(shard.last - shard.first for shard in left)
-        self._run(merging, tasks, unit="sequences", total=rows)
+        self._run(merging, tasks, "sequences", rows, num_workers=1 if rows < _FEW_SEQUENCES else None)
         entries = [Shard.model_validate_json(merging.entry_path(task).read_bytes()) for task in tasks]
         self._finish(planning, plan, entries, layout.without_task)
 
@@ -203,9 +210,16 @@ class Preparation:
             copyfile(path, partial)
         return File(path=path.name, bytes=target.stat().st_size, sha256=sha256_file(target))
 
-    def _run(self, work: Pass, tasks: Sequence[int], unit: str = "", total: int | None = None) -> None:
+    def _run(
+        self,
+        work: Pass,
+        tasks: Sequence[int],
+        unit: str = "",
+        total: int | None = None,
+        num_workers: int | None = None,
+    ) -> None:
         with self.monitor.stage(work.name, unit, total) as report:
-            do_tasks(work, tasks, self.num_workers, report)
+            do_tasks(work, tasks, num_workers or self.num_workers, report)
 
 
 def merge_parts(out: Path, monitor: Monitor, num_workers: int) -> Manifest:

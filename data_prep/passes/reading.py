@@ -43,11 +43,15 @@ _SCHEMA = pa.schema(
         ("continues", pa.bool_()),
         ("text_hash", pa.binary(16)),
         ("signature", pa.binary(SIGNATURE_BYTES)),
+        ("normalized", pa.uint32()),
+        ("paragraphs_removed", pa.uint32()),
         ("dropped", pa.string()),
         ("reason", pa.string()),
     ]
 )
 _DETAILS = b"data_prep"
+CHANGES = ("normalized", "paragraphs_removed")
+"""Columns that say how often cleaning changed a document in such a way."""
 
 
 class ChunkDetails(Record):
@@ -56,7 +60,6 @@ class ChunkDetails(Record):
     records: int
     documents: int
     words: int
-    cleaned: dict[str, int]
     batch_ends: list[int]
     source: Identity | None
     """Set in the last chunk of a source."""
@@ -109,18 +112,18 @@ class ReadingPass(Pass):
         number = len(done)  # counted from here on, since another process may write chunks ahead of this one
         chunk = _Chunk(signer, read_details(done[-1]).records if done else 0)
         settings = self.job.settings
-        cleaned = Counter(cleaner.counts)
         records = read_source(source, settings.text_field, settings.id_field)
         for record in itertools.islice(records, chunk.records, None):
             if chunk.is_full(settings.block_size):
-                self._write(task, number, chunk, Counter(cleaner.counts) - cleaned, None)
+                self._write(task, number, chunk, None)
                 report(chunk.report())
                 number += 1
-                chunk, cleaned = _Chunk(signer, chunk.records), Counter(cleaner.counts)
+                chunk = _Chunk(signer, chunk.records)
             chunk.records += 1
+            before = Counter(cleaner.counts)
             for row in self._rows(record, cleaner):
-                chunk.add(row)
-        self._write(task, number, chunk, Counter(cleaner.counts) - cleaned, source_identity(source))
+                chunk.add(row, Counter(cleaner.counts) - before)
+        self._write(task, number, chunk, source_identity(source))
         report(chunk.report())
 
     def _rows(self, record: Document | Rejected, cleaner: Cleaner) -> Iterable["Document | _LeftOut"]:
@@ -133,12 +136,10 @@ class ReadingPass(Pass):
             return [_LeftOut(record.doc_id, cleaned.kind, cleaned.reason)]
         return [cleaned] if self.section_words is None else sections(cleaned, self.section_words)
 
-    def _write(
-        self, task: int, number: int, chunk: "_Chunk", cleaned: Counter[str], identity: Identity | None
-    ) -> None:
+    def _write(self, task: int, number: int, chunk: "_Chunk", identity: Identity | None) -> None:
         path = self.folder / f"{task:06d}" / f"{number:06d}.arrow"
         with complete_file(path, self.job.staging) as partial:
-            chunk.write(partial, dict(cleaned), identity)
+            chunk.write(partial, identity)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class _Chunk:
     def is_full(self, characters: int) -> bool:
         return self._characters >= characters or len(self._rows) >= _MAX_ROWS
 
-    def add(self, record: Document | _LeftOut) -> None:
+    def add(self, record: Document | _LeftOut, changes: Counter[str]) -> None:
         if isinstance(record, _LeftOut):
             self._dropped += 1
             self._rows.append({"doc_id": record.name, "dropped": record.kind, "reason": record.reason})
@@ -178,6 +179,7 @@ class _Chunk:
                 "continues": record.continues,
                 "text_hash": xxhash.xxh3_128_digest(" ".join(words).encode()),
                 "signature": self._signer.sign(words),
+                **{name: changes[name] for name in CHANGES},
             }
         )
 
@@ -185,14 +187,13 @@ class _Chunk:
         kept = len(self._rows) - self._dropped
         return {"words": self._words, "documents": kept, "dropped": self._dropped}
 
-    def write(self, path: Path, cleaned: dict[str, int], identity: Identity | None) -> None:
+    def write(self, path: Path, identity: Identity | None) -> None:
         batches = [self._table(rows) for rows in self._batches()]
         ends = itertools.accumulate(batch.num_rows for batch in batches)
         details = ChunkDetails(
             records=self.records,
             documents=sum("text" in row and not row["continues"] for row in self._rows),
             words=self._words,
-            cleaned=cleaned,
             batch_ends=list(ends),
             source=identity,
         )

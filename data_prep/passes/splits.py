@@ -54,8 +54,8 @@ def assign_splits(
         free = free[splits[free] == TRAIN]
         if not len(taken) or not len(free):
             raise CorpusError(
-                f"the corpus has {len(cluster)} documents in {len(sizes)} groups without near-duplicates: "
-                f"too few to hold a {SPLITS[split]} split out; give more text"
+                f"the corpus is too small to hold a {SPLITS[split]} split out: {len(cluster)} documents, "
+                f"{len(sizes)} if near-duplicates count once; give more text"
             )
     return splits[cluster]
 

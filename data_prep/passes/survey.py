@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data_prep.passes.reading import read_facts, read_left_out
+from data_prep.passes.reading import CHANGES, read_facts, read_left_out
 from data_prep.passes.signatures import SIGNATURE_BYTES, near_duplicates
 
-_FACTS = ("id_hash", "characters", "words", "continues", "text_hash")
+_FACTS = ("id_hash", "characters", "words", "continues", "text_hash", *CHANGES)
 
 
 class Survey:
@@ -45,6 +45,7 @@ class Survey:
         self.names = joined["id_hash"]
         self.numbers = _occurrences(self.names)
         self.origins = np.maximum.accumulate(np.where(joined["continues"], 0, np.arange(len(self.row))))
+        self.changes = {name: joined[name] for name in CHANGES}
         self._texts = joined["text_hash"]
 
     def __len__(self) -> int:

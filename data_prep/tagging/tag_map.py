@@ -98,5 +98,7 @@ def _first_mistake(error: ValidationError) -> str:
             return f"{where}: {first['input']!r}; give {first['ctx']['expected']}"
         case "string_type":
             return f"{where}: {first['input']!r} is no word to YAML; put it in quotes"
+        case "tuple_type" | "dict_type":
+            return f"{where}: {first['input']!r}; each task takes a list of tags, as in {_ENGLISH}"
         case _:
             return f"{where}: {first['msg']}; each task takes a list of tags, as in {_ENGLISH}"

@@ -123,7 +123,7 @@ def test_a_corpus_without_interjections_is_prepared_with_a_warning_that_names_th
 
 
 OTHER_MISTAKES = {
-    "too little text": ("text {}/good.txt --out {}/out", "too few to hold a test split out; "),
+    "too little text": ("text {}/good.txt --out {}/out", "too small to hold a test split out: "),
     "no command": ("", "command"),
     "unknown command": ("txt", "Did you mean 'text'?"),
     "value out of range": ("text {}/good.txt --out {}/out --sequence-length 8", "'--sequence-length'"),

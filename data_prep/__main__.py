@@ -23,6 +23,7 @@ app = typer.Typer(
 
 _INPUT, _CLEANING, _TASKS = "Input", "Cleaning", "Tasks"
 _SEQUENCES, _SPLITS, _WORK, _REPORT = "Tokens and sequences", "Splits and shards", "Work", "Report"
+_MOST_NOTES = 5
 
 NumWorkers = Annotated[int, typer.Option(min=1, help="Processes on this machine.", rich_help_panel=_WORK)]
 Steps = Annotated[
@@ -227,8 +228,10 @@ def text(
     begun = begin(inputs, out, settings, tag_map)
     if begun.job.is_complete:
         part = None
-    for skipped in begun.skipped:
+    for skipped in begun.skipped[:_MOST_NOTES]:
         _warn(f"passed over: {skipped}")
+    if len(begun.skipped) > _MOST_NOTES:
+        _warn(f"passed over: {len(begun.skipped) - _MOST_NOTES:,} more files")
     monitor = Monitor(_log(out, "" if part is None else f".part-{part}-of-{num_parts}"))
     preparation = Preparation(begun.job, monitor, num_workers)
     preparation.prepare(Share(part or 0, num_parts))

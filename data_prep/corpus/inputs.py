@@ -33,7 +33,6 @@ _FORMATS: dict[str, Format] = {
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gz", ".zst": "zst", ".xz": "xz", ".bz2": "bz2"}
 _DATASET_NOTES = {"dataset_info.json", "dataset_infos.json"}
 _PROBE = 1 << 20
-_LOG = ".log.jsonl"
 
 
 class Source(schema.Record):
@@ -150,6 +149,8 @@ def _named_file(path: Path) -> Source:
 
 
 def _folder(folder: Path) -> Iterator[Source | str]:
+    if is_shard_folder(folder):
+        raise UserError(f"{folder}: holds shards, the output of data_prep; name the text that they come from")
     yield from _all_below([folder], folder)
 
 
@@ -164,8 +165,6 @@ def _all_below(paths: Iterable[Path], base: Path) -> Iterator[Source | str]:
     for path in sorted(found, key=os.fsencode):
         if path.is_dir() and is_shard_folder(path):
             yield f"{path.as_posix()}: shards, the output of data_prep"
-        elif path.name.endswith(_LOG):
-            yield f"{path.as_posix()}: a log of data_prep"
         elif path.is_dir():
             for file in saved_files(path):
                 yield file.note or _source(file.path, _label(file.path, base))

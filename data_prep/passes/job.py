@@ -170,8 +170,8 @@ def _refuse_difference(path: Path, begun: Fingerprint, now: Fingerprint) -> None
         other = min(names[0] ^ names[1])
         raise UserError(
             f"{path.parent.parent}: holds a preparation that was begun with other input, such as "
-            f"{'' if other in names[0] else 'without '}{other}; go on as begun, give another --out, or remove "
-            "the folder"
+            f"{'' if other in names[0] else 'without '}{other}; go on as begun, give another --out, or "
+            "remove the folder"
         )
     old, new = (_flat(json.loads(text)) for text in texts)
     key = next((key for key in [*old, *new] if old.get(key) != new.get(key)), "the order of the tasks")

@@ -67,7 +67,7 @@ def test_a_byte_order_mark_is_no_text(read):
             "no_text_field",
             'no text in field "text"; the record has: id, body; name the field with --text-field',
         ),
-        (b'{"id": 1, "text": null}', "no_text_field", "the record has: id, text"),
+        (b'{"id": 1, "text": null}', "no_text_field", "holds null, no text"),
         (b"{}", "no_text_field", "the record has: no fields"),
     ],
 )

@@ -18,7 +18,7 @@ def blocks(documents, tokenizer_file, tmp_path_factory):
     settings = SETTINGS.model_copy(update={"tokenizer": str(tokenizer_file), "block_size": 10_000})
     job = begin([str(write_corpus(folder / "a.jsonl", documents[:40]))], folder / "out", settings, None).job
     Preparation(job, Monitor()).prepare()
-    return BlocksPass(job, PlanningPass(job, ReadingPass(job, strict=False)))
+    return BlocksPass(job, PlanningPass(job, ReadingPass(job)))
 
 
 def made(blocks, order):

@@ -100,6 +100,15 @@ def test_what_cannot_be_read_is_named_in_its_place(dropped, documents, tmp_path)
     assert manifest.dropped == {"empty": 1, "not_json": 1}
 
 
+def test_changes_are_counted_in_documents_that_are_kept(dropped, documents):
+    broken = "He said “no” twiceâ€¦ and left. "
+    texts = [(item.doc_id, item.text) for item in documents[:25]]
+    manifest, _ = dropped([*texts, ("kept", broken + documents[30].text), ("gone", ""), ("copy", texts[1][1])])
+    assert manifest.cleaned == {"normalized": 1, "paragraphs_removed": 0}
+    (source,) = manifest.sources
+    assert source.documents == 27
+
+
 def test_a_long_document_is_cut_and_its_parts_stay_in_one_split(documents, tmp_path):
     book = "\n\n".join(document.text for document in documents) * 30
     lines = [json.dumps({"id": item.doc_id, "text": item.text}) for item in documents[:30]]

@@ -91,7 +91,7 @@ def test_a_reader_that_another_one_overtakes_makes_the_same_chunks(folder, tmp_p
     """As on a file system without locks."""
     settings = Settings.model_validate(SETTINGS.model_dump() | {"block_size": 5_000})
     job = begin([str(folder)], tmp_path / "out", settings, None).job
-    reading = ReadingPass(job, strict=False)
+    reading = ReadingPass(job)
     reading.worker()(0, lambda counts: None)
     expected = {path: path.read_bytes() for path in reading.chunk_paths(0)}
     assert len(expected) > 4
@@ -135,4 +135,4 @@ def test_a_file_that_grew_since_the_preparation_began_is_refused(folder, tmp_pat
     with (folder / "a.jsonl").open("a") as file:
         file.write('{"text": "one more"}\n')
     with pytest.raises(UserError, match=r"a\.jsonl: has .* bytes now, it had .* when its preparation began"):
-        ReadingPass(job, strict=False).worker()(0, lambda counts: None)
+        ReadingPass(job).worker()(0, lambda counts: None)

@@ -204,8 +204,17 @@ def test_merging_before_all_parts_are_done_is_refused(command, tmp_path):
     process = start(["merge", str(out)])
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "blocks are not prepared yet" in output
+    assert "blocks are not prepared yet, by part 1, 2, 3 of 4; run data_prep text ... --part 1" in output
     assert len(output.splitlines()) == 1
+
+
+def test_finished_shards_are_left_alone_and_shown_again(command, expected, tmp_path):
+    out = tmp_path / "shards"
+    run(command(out))
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    for again in (command(out), command(out, "--part", "1", "--num-parts", "2"), ["merge", str(out)]):
+        assert "interjection" in run(again)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == kept
 
 
 def test_a_full_disk_is_told_on_one_line_and_keeps_what_is_finished(command, expected, tmp_path):

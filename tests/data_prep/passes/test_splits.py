@@ -95,9 +95,7 @@ def test_the_split_is_a_function_of_documents_and_seed(originals):
 
 @pytest.mark.parametrize("num_documents", [1, 2])
 def test_too_few_documents_to_hold_some_out_are_refused(originals, num_documents):
-    with pytest.raises(
-        UserError, match=r"too small to hold a (test|validation) split out: .*; give more text"
-    ):
+    with pytest.raises(UserError, match=r"too small to hold a (test|validation) split out: "):
         splits(originals[:num_documents])
 
 

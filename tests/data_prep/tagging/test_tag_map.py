@@ -5,6 +5,7 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.schema import NO_TASK
 from data_prep.tagging.tag_map import TagMap, load_tag_map
+from data_prep.tagging.tagger import Tagger
 
 ENGLISH = load_tag_map()
 
@@ -107,3 +108,13 @@ def test_254_tasks_are_the_most():
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.yaml: no such file; --tag-map names"):
         load_tag_map(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "tag", "meant"), [("pos", "PROPNN", "PROPN"), ("tag", "NNSP", "NNPS"), ("pos", "NN", None)]
+)
+def test_a_tag_that_the_tagger_never_gives_is_refused(attribute, tag, meant):
+    tag_map = TagMap(attribute=attribute, tasks={"things": ("NOUN" if attribute == "pos" else "NN", tag)})
+    with pytest.raises(UserError, match=f'tasks.things: "{tag}" is no tag of this tagger') as error:
+        Tagger(tag_map=tag_map)
+    assert meant is None or f'did you mean "{meant}"?' in str(error.value)

@@ -83,7 +83,7 @@ def test_the_tagger_is_told_apart_by_name_version_and_hash(tagger):
 
 
 def test_a_missing_tagger_is_named_with_a_remedy():
-    with pytest.raises(UserError, match="no_such_tagger: no such spaCy pipeline; install it"):
+    with pytest.raises(UserError, match="no_such_tagger: no such spaCy pipeline; give a path, or install it"):
         Tagger("no_such_tagger")
 
 

@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 from data_prep.errors import UserError
 
 _POLL_SECONDS = 0.5
+_PRELOADED = "data_prep.passes.blocks"
+"""Imports what takes longest: spaCy."""
 
 Report = Callable[[dict[str, int]], None]
 """Takes what was done since the last call, such as {"words": 120}."""
@@ -102,8 +104,10 @@ class _Pool:
     """Processes that each go through all tasks and do those that no other one does."""
 
     def __init__(self, work: Pass, tasks: Sequence[int], num_workers: int) -> None:
-        # A forked child would inherit threads and locks of numerical libraries in any state.
-        context = multiprocessing.get_context("spawn")
+        # A process forked from this one would inherit threads and locks of numerical libraries in any state.
+        # A server without threads imports them once for the workers of all passes.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([_PRELOADED])
         self._name = work.name
         self._reports: Any = context.Queue()
         self._processes = [

@@ -103,7 +103,8 @@ def test_what_cannot_be_read_is_named_in_its_place(dropped, documents, tmp_path)
 def test_changes_are_counted_in_documents_that_are_kept(dropped, documents):
     broken = "He said “no” twiceâ€¦ and left. "
     texts = [(item.doc_id, item.text) for item in documents[:25]]
-    manifest, _ = dropped([*texts, ("kept", broken + documents[30].text), ("gone", ""), ("copy", texts[1][1])])
+    more = [("kept", broken + documents[30].text), ("gone", ""), ("copy", texts[1][1])]
+    manifest, _ = dropped([*texts, *more])
     assert manifest.cleaned == {"normalized": 1, "paragraphs_removed": 0}
     (source,) = manifest.sources
     assert source.documents == 27

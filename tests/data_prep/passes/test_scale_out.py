@@ -175,8 +175,8 @@ def test_a_worker_that_is_killed_is_told_on_one_line(command, expected, tmp_path
     out = tmp_path / "shards"
     parent = start(command(out, "--num-workers", "2"))
     wait_until(lambda: any((out / ".work" / "blocks").glob("*.arrow")))
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    workers = [worker for server in children(parent.pid) for worker in children(server)]
+    os.kill(workers[-1], signal.SIGKILL)
     output, _ = parent.communicate(timeout=60)
     assert parent.returncode == 2
     assert "died with signal 9; run the same command again, it goes on where it stopped" in output
@@ -252,6 +252,10 @@ def wait_until(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def children(process):
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def is_alive(session):

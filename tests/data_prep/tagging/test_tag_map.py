@@ -111,10 +111,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("attribute", "tag", "meant"), [("pos", "PROPNN", "PROPN"), ("tag", "NNSP", "NNPS"), ("pos", "NN", None)]
+    ("attribute", "tag", "meant"), [("pos", "PROPNN", "PROPN"), ("tag", "WPP$", "WP$"), ("pos", "NN", None)]
 )
 def test_a_tag_that_the_tagger_never_gives_is_refused(attribute, tag, meant):
     tag_map = TagMap(attribute=attribute, tasks={"things": ("NOUN" if attribute == "pos" else "NN", tag)})
-    with pytest.raises(UserError, match=f'tasks.things: "{tag}" is no tag of this tagger') as error:
+    with pytest.raises(UserError, match="is no tag of this tagger") as error:
         Tagger(tag_map=tag_map)
     assert meant is None or f'did you mean "{meant}"?' in str(error.value)

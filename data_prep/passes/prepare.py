@@ -107,11 +107,11 @@ class Preparation:
         if self.job.is_complete:
             return
         with _tidy(self.job):
+            write_durably(self.job.work / _NUM_PARTS, str(share.num_parts))
             planning = self._plan(share)
             plan = planning.plan()
             blocks = BlocksPass(self.job, planning)
             own = [task for task in range(len(plan.blocks)) if task % share.num_parts == share.part]
-            write_durably(self.job.work / _NUM_PARTS, str(share.num_parts))
             words = sum(plan.blocks[task].words for task in own if not blocks.is_done(task))
             self._run(blocks, own, unit="words", total=words)
 

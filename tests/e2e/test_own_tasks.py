@@ -1,4 +1,4 @@
-"""Tasks of a user's own, from the tag map to the comparison: nothing on the way knows the nine parts of speech."""
+"""Tasks of a user's own, from the tag map to the comparison: nothing on the way knows parts of speech."""
 
 import json
 

@@ -10,7 +10,6 @@ since repeated text would hide whatever grows with the vocabulary.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 
@@ -194,7 +194,7 @@ def _tagger() -> str:
 
 def _print(title: str, unit: str, rows: dict[str, list[float]]) -> None:
     if title:
-        console.print(f"{title}; {_machine()}")
+        console.print(f"{title}; {machine()}")
     table = Table("", *((unit,) if len(next(iter(rows.values()))) == 1 else ("min", "median", "max")))
     for name, values in rows.items():
         shown = values if len(values) == 1 else [min(values), statistics.median(values), max(values)]
@@ -206,18 +206,6 @@ def _print(title: str, unit: str, rows: dict[str, list[float]]) -> None:
 
 def _spread(values: list[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
-def _machine() -> str:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return f"{model}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

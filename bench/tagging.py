@@ -12,21 +12,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import contextlib
-import gzip
-import json
-import platform
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import spacy
-import thinc
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from spacy.language import Language
@@ -34,6 +30,8 @@ from spacy.tokens import Doc
 from threadpoolctl import threadpool_limits
 
 from data_prep.corpus.documents import Document
+from data_prep.corpus.formats import read_source
+from data_prep.corpus.inputs import find_sources
 from data_prep.tagging import network
 from data_prep.tagging.annotation import PlainAnnotator
 from data_prep.tagging.fast_annotation import FastAnnotator
@@ -47,7 +45,7 @@ NOT_NEEDED = ["parser", "ner", "lemmatizer"]
 def main() -> int:
     """Run the rounds and print the tables; 1 where the two disagree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("texts", nargs="+", type=Path, help=".txt or .jsonl with a field text, plain or .gz")
+    parser.add_argument("texts", nargs="+", help="files or folders, as data_prep text takes them")
     parser.add_argument("--words", type=int, default=300_000, help="words to tag (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each (default: %(default)s)")
     parser.add_argument("--tagger", help="spaCy pipeline; en_core_web_sm if not given")
@@ -72,7 +70,7 @@ def main() -> int:
         stages = profile(document, options.tagger)
 
     CONSOLE.print(
-        f"{num_words:,} words, {options.rounds} rounds, one thread; {machine()}",
+        f"{num_words:,} words, {options.rounds} rounds, one thread; {machine('spacy', 'thinc', 'numpy')}",
         highlight=False,
     )
     print_speeds(speeds)
@@ -81,18 +79,15 @@ def main() -> int:
     return 1 if differences else 0
 
 
-def first_paragraphs(paths: list[Path], num_words: int) -> Iterator[str]:
+def first_paragraphs(names: list[str], num_words: int) -> Iterator[str]:
     """Paragraphs of the files until there are enough words."""
-    for path in paths:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-            is_lines = path.name.removesuffix(".gz").endswith(".jsonl")
-            texts = (json.loads(line)["text"] for line in file) if is_lines else iter([file.read()])
-            for text in texts:
-                for paragraph in Document("", text).paragraphs:
-                    yield paragraph
-                    num_words -= len(paragraph.split())
-                    if num_words <= 0:
-                        return
+    for source in find_sources(names).sources:
+        for document in read_source(source):
+            for paragraph in document.paragraphs if isinstance(document, Document) else []:
+                yield paragraph
+                num_words -= len(paragraph.split())
+                if num_words <= 0:
+                    return
 
 
 def default_pipeline(name: str | None) -> Language:
@@ -188,15 +183,6 @@ def profile(document: Document, name: str | None) -> Counter[str]:
         total = time.process_time() - start
     watch.seconds["paragraphs, cutting, batches"] = total - sum(watch.seconds.values())
     return watch.seconds
-
-
-def machine() -> str:
-    """The processor and the versions of what does the work."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    versions = f"spaCy {spacy.__version__}, Thinc {thinc.__version__}, NumPy {np.__version__}"
-    return f"{names[0] if names else platform.processor()}; {versions}, Python {platform.python_version()}"
 
 
 def print_speeds(speeds: dict[str, list[float]]) -> None:

@@ -78,7 +78,6 @@ class LayoutPass(Pass):
         return self._decide
 
     def _decide(self, task: int, report: Report) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         plan = self.planning.plan()
         num_tasks = len(self.job.task_names)
         counts: Counter[str] = Counter()
@@ -188,7 +187,7 @@ class MergingPass(Pass):
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
             waiting: list[pa.Table] = []
             for table, task_words in self._parts(layout, shard):
-                tokens += len(table["input_ids"].combine_chunks().flatten())
+                tokens += sum(len(part.flatten()) for part in table["input_ids"].chunks)
                 words += task_words.sum(axis=0, dtype=np.int64)
                 waiting.append(table)
                 waiting = _write_whole_batches(stream, waiting)

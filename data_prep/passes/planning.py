@@ -19,7 +19,7 @@ from data_prep.durable import complete_file
 from data_prep.passes.job import Job
 from data_prep.passes.reading import ChunkDetails, ReadingPass, read_details, read_documents
 from data_prep.passes.splits import SPLITS, TEST, TRAIN, VALIDATION, assign_splits, clusters, mix
-from data_prep.passes.survey import Survey, numbered
+from data_prep.passes.survey import Survey, numbered, runs
 from data_prep.passes.work import Pass, Report, Worker
 from data_prep.schema import DROPPED, TOKENIZER, Record, Source, Split
 from data_prep.sequences.tokenizer import load_tokenizer, tokenizer_json, train_tokenizer
@@ -116,20 +116,18 @@ class PlanningPass(Pass):
         with pa.memory_map(str(self.folder / _PLACES)) as file:
             table = pa.ipc.open_file(file).read_all().slice(block.first, block.last - block.first)
             chunk, row, number, origin = (column.to_numpy() for column in table.columns)
-        for index in np.unique(chunk):
-            here = np.flatnonzero(chunk == index)
-            path = self.job.work / plan.chunks[index]
-            for place, document in zip(here, read_documents(path, row[here]), strict=True):
-                name = numbered(document.doc_id, int(number[place]))
-                yield PlannedDocument(Document(name, document.text), int(origin[place]))
+        for index, span in runs(chunk):
+            found = read_documents(self.job.work / plan.chunks[index], row[span])
+            for document, times, first in zip(found, number[span], origin[span], strict=True):
+                name = numbered(document.doc_id, int(times))
+                yield PlannedDocument(Document(name, document.text), int(first))
 
     @override
     def worker(self) -> Worker:
         return self._decide
 
     def _decide(self, task: int, report: Report) -> None:
-        for folder in (self.folder, self.job.staging):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.job.staging.mkdir(parents=True, exist_ok=True)
         settings = self.job.settings
         with TemporaryFile(dir=self.job.staging) as signatures:
             survey = Survey(self.reading.all_chunks(), signatures)
@@ -238,9 +236,8 @@ def _sources(details: list[ChunkDetails]) -> Iterator[Source]:
 
 
 def _paragraphs(survey: Survey, documents: NDArray[np.int64]) -> Iterator[str]:
-    for number in np.unique(survey.chunk[documents]):
-        rows = survey.row[documents[survey.chunk[documents] == number]]
-        for document in read_documents(survey.chunks[number], rows):
+    for number, span in runs(survey.chunk[documents]):
+        for document in read_documents(survey.chunks[number], survey.row[documents[span]]):
             yield from document.paragraphs
 
 

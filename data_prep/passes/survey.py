@@ -65,11 +65,9 @@ class Survey:
         """The names of some documents."""
         wanted = np.unique(np.fromiter(documents, np.int64))
         found: dict[int, str] = {}
-        numbers, firsts = np.unique(self.chunk[wanted], return_index=True)
-        lasts = np.append(firsts, len(wanted))[1:]  # chunks ascend, as documents do
-        for number, first, last in zip(numbers, firsts, lasts, strict=True):
+        for number, span in runs(self.chunk[wanted]):
             names = read_left_out(self.chunks[number])["doc_id"]
-            for index in wanted[first:last].tolist():
+            for index in wanted[span].tolist():
                 found[index] = numbered(names[int(self.row[index])].as_py(), int(self.numbers[index]))
         return found
 
@@ -80,6 +78,13 @@ class Survey:
             for row, (name, kind, reason) in enumerate(zip(*columns, strict=True)):
                 if kind is not None:
                     yield number, row, name, kind, reason
+
+
+def runs(numbers: NDArray[np.integer]) -> Iterator[tuple[int, slice]]:
+    """Each number among `numbers` [N], which ascend, and where it stands."""
+    distinct, firsts = np.unique(numbers, return_index=True)
+    for number, first, last in zip(distinct, firsts, np.append(firsts, len(numbers))[1:], strict=True):
+        yield int(number), slice(int(first), int(last))
 
 
 def numbered(name: str, number: int) -> str:

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from data_prep.schema import Manifest, read_manifest
-from data_prep.shards.reading import SequenceRow, SequenceTable, read_tokenizer
-
-__all__ = ["SequenceRow", "SequenceTable", "Shards"]
+from data_prep.shards.reading import SequenceTable, read_tokenizer
 
 
 class Shards:

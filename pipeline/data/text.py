@@ -10,10 +10,11 @@ from torch import Tensor
 from data_prep.errors import UserError, nearest
 from data_prep.schema import NO_LABEL, NO_TASK, TOKENIZER, Manifest
 from data_prep.shards.masking import Corruption, draw_masked
+from data_prep.shards.reading import SequenceRow
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
 from pipeline.data.interface import LossTerms, MicroBatch
 from pipeline.data.order import StepOrder
-from pipeline.data.shards import SequenceRow, Shards
+from pipeline.data.shards import Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
 from pipeline.data.text_held_out import HeldOutText
 

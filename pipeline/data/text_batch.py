@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_prep.schema import NO_LABEL
-from pipeline.data.shards import SequenceRow
+from data_prep.shards.reading import SequenceRow
 
 
 class TextBatch:

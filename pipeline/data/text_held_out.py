@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from data_prep.errors import UserError
 from data_prep.schema import NO_LABEL, NO_TASK
 from data_prep.shards.masking import draw_masked
+from data_prep.shards.reading import SequenceTable
 from pipeline.data.interface import HeldOutBatch
-from pipeline.data.shards import SequenceTable, Shards
+from pipeline.data.shards import Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
 
 _EVALUATION_STREAM = 3

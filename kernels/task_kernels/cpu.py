@@ -1,0 +1,83 @@
+"""The backend for CPUs: rows by the compiled operator where it was built, by torch elsewhere."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from task_kernels import cpu_rows
+from task_kernels.logits import empty_logits
+from task_kernels.tiled import class_tiles
+
+_LOG = logging.getLogger("task_kernels")
+
+
+def _load_operator() -> Any | None:
+    """The operator of csrc/softmax_rows.cpp, or None where no compiler was there to build it."""
+    for library in Path(__file__).parent.glob("_softmax_rows*.so"):
+        try:
+            torch.ops.load_library(library)
+            return torch.ops.task_kernels
+        except OSError as error:
+            _LOG.warning("%s does not load (%s); using torch operations, which are slower", library, error)
+    return None
+
+
+OPERATOR = _load_operator()
+_COMPILED_FOR = (torch.float32, torch.bfloat16)
+
+
+def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    """See `Backend`."""
+    losses = logits.new_empty(len(logits), dtype=torch.float32)
+    _rows(logits).softmax_minus_onehot_(logits, _fp32(bias), labels, losses)
+    return losses
+
+
+def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """See `Backend`."""
+    peaks = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
+    sums, label_logits = torch.zeros_like(peaks), torch.zeros_like(peaks)
+    for first, last in class_tiles(len(hidden), weight):
+        logits = _logits_tile(hidden, weight, first, last)
+        tile_bias = None if bias is None else _fp32(bias[first:last])
+        _rows(logits).add_log_sum_exp_(logits, tile_bias, labels - first, peaks, sums, label_logits)
+    return peaks + sums.log(), label_logits
+
+
+def gradient_tile(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    log_sum_exps: Tensor,
+    first: int,
+    last: int,
+) -> Tensor:
+    """See `Backend`."""
+    logits = _logits_tile(hidden, weight, first, last)
+    tile_bias = None if bias is None else _fp32(bias[first:last])
+    _rows(logits).gradient_(logits, tile_bias, labels - first, log_sum_exps)
+    return logits
+
+
+def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
+    """See `Backend`. Every row must count for a task."""
+    tasks = task_ids.long()
+    sums = torch.zeros(num_tasks, dtype=torch.float64).index_add(0, tasks, losses.double())
+    return sums.float(), torch.bincount(tasks, minlength=num_tasks)
+
+
+def _rows(logits: Tensor) -> Any:
+    return OPERATOR if OPERATOR is not None and logits.dtype in _COMPILED_FOR else cpu_rows
+
+
+def _logits_tile(hidden: Tensor, weight: Tensor, first: int, last: int) -> Tensor:
+    logits = empty_logits(len(hidden), last - first, hidden)
+    return torch.mm(hidden, weight[first:last].t(), out=logits)
+
+
+def _fp32(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.to(torch.float32).contiguous()

@@ -1,0 +1,33 @@
+"""Memory for a matrix of logits."""
+
+import mmap
+
+import torch
+from torch import Tensor
+
+_ROW_MULTIPLE = 16
+_HUGE_PAGES_FROM_BYTES = 32 * 1024**2  # what is smaller comes from memory that was touched before
+
+
+def empty_logits(num_rows: int, num_classes: int, like: Tensor) -> Tensor:
+    """An uninitialised [num_rows, num_classes] matrix in the type and on the device of `like`.
+
+    Its rows start at multiples of 16 elements: 128-bit accesses need that, and vocabulary sizes seldom
+    allow it. Only in fp32 on a CPU do the matrix products prefer rows without gaps.
+    """
+    on_cpu = like.device.type == "cpu"
+    multiple = 1 if on_cpu and like.dtype == torch.float32 else _ROW_MULTIPLE
+    stride = -(-num_classes // multiple) * multiple
+    num_bytes = num_rows * stride * like.element_size()
+    if on_cpu and num_bytes >= _HUGE_PAGES_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        rows = _in_huge_pages(num_bytes, like.dtype).view(num_rows, stride)
+    else:
+        rows = like.new_empty(num_rows, stride)
+    return rows[:, :num_classes]
+
+
+def _in_huge_pages(num_bytes: int, dtype: torch.dtype) -> Tensor:
+    """A vector in fresh memory. Touching 4 KiB pages one by one takes longer than the softmax over them."""
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype)

@@ -1,0 +1,327 @@
+"""Triton kernels that compute logits tile by tile and keep none: log-sum-exp, and the gradient of some classes.
+
+Products of bf16 and fp16 run on tensor cores and are summed in fp32. Products of fp32 are true fp32, not tf32:
+the reference in torch's default precision is met to rounding, at the speed of the ordinary arithmetic units.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from task_kernels.triton_rows import LN_2, LOG2_E, _power
+from task_kernels.triton_targets import INTERPRETED, Target, num_processors, target_of
+
+COMBINE_ROWS = 128
+
+
+@dataclass(frozen=True)
+class TileConfiguration:
+    """A tile of logits is [rows, classes], made from `depth` of the D inputs at a time."""
+
+    rows: int
+    classes: int
+    depth: int
+    num_warps: int
+    num_stages: int
+
+
+def tile_configuration(dtype: torch.dtype, target: Target) -> TileConfiguration:
+    """The configuration for operands of `dtype`: by the shared memory that the pipeline's stages need.
+
+    Every one of them is compiled by bench/compile_kernels.py, which holds that it fits and spills nothing.
+    """
+    if dtype == torch.float32:
+        return TileConfiguration(64, 64, 32, 4, 2)
+    if target.backend == "hip":
+        return TileConfiguration(128, 128, 64, 8, 2)
+    if target.shared_bytes < 160_000:
+        return TileConfiguration(64, 128, 64, 4, 3)
+    return TileConfiguration(128, 128, 64, 8, 3)
+
+
+def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp of each row of hidden · weightᵀ + bias, and the logit of its label.
+
+    Args:
+        hidden: [N, D] fp32, bf16 or fp16; the last dimension contiguous. A row stride divisible by 16, here and
+            in `weight`, lets it be read 128 bits at a time.
+        weight: [V, D] in the type of `hidden`; the last dimension contiguous.
+        bias: [V] or None; added in fp32.
+        labels: [N] integers below V.
+
+    Returns:
+        log-sum-exps [N] fp32; label logits [N] fp32, 0 where the label is negative.
+    """
+    num_rows, size = hidden.shape
+    assert hidden.stride(1) == 1 or size == 1, "rows of `hidden` must be contiguous"
+    assert weight.stride(1) == 1 or size == 1, "rows of `weight` must be contiguous"
+    log_sum_exps, label_logits = hidden.new_empty(2, num_rows, dtype=torch.float32)
+    if num_rows == 0:
+        return log_sum_exps, label_logits
+    tile = tile_configuration(hidden.dtype, target_of(hidden.device))
+    row_blocks = triton.cdiv(num_rows, tile.rows)
+    tiles = triton.cdiv(len(weight), tile.classes)
+    tiles_each = triton.cdiv(tiles, num_splits(row_blocks, tiles, num_processors(hidden.device)))
+    splits = triton.cdiv(tiles, tiles_each)
+    partials = hidden.new_empty(3, splits, num_rows, dtype=torch.float32)
+    _partial_log_sum_exp[(row_blocks, splits)](
+        hidden,
+        weight,
+        bias,
+        labels,
+        partials,
+        num_rows,
+        len(weight),
+        size,
+        hidden.stride(0),
+        weight.stride(0),
+        tiles_each,
+        **_constants(tile, size, bias),
+    )
+    _combine[(triton.cdiv(num_rows, COMBINE_ROWS),)](
+        partials,
+        log_sum_exps,
+        label_logits,
+        num_rows,
+        splits * num_rows,
+        splits,
+        BLOCK=COMBINE_ROWS,
+        num_warps=4,
+    )
+    return log_sum_exps, label_logits
+
+
+def num_splits(row_blocks: int, tiles: int, processors: int) -> int:
+    """Parts into which the classes are split, so that there are four programs for each processor."""
+    return max(1, min(tiles, triton.cdiv(4 * processors, row_blocks)))
+
+
+def gradient_tile(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    log_sum_exps: Tensor,
+    first: int,
+    last: int,
+) -> Tensor:
+    """Columns [first, last) of softmax − onehot, from logits that are computed again.
+
+    Args:
+        hidden: [N, D], weight: [V, D], bias: [V] or None, labels: [N]: as for `log_sum_exp`.
+        log_sum_exps: [N] fp32, what that function returned.
+        first, last: a range of classes, 0 ≤ first < last ≤ V.
+
+    Returns:
+        [N, last − first] in the type of `hidden`; its row stride is a multiple of 16. Rows with a negative
+        label are 0.
+    """
+    num_rows, size = hidden.shape
+    num_classes = last - first
+    width = triton.cdiv(num_classes, 16) * 16
+    gradient = hidden.new_empty(num_rows, width)
+    if num_rows:
+        tile = tile_configuration(hidden.dtype, target_of(hidden.device))
+        _gradient_of_classes[(triton.cdiv(num_rows, tile.rows), triton.cdiv(num_classes, tile.classes))](
+            hidden,
+            weight[first:last],
+            None if bias is None else bias[first:last],
+            labels,
+            log_sum_exps,
+            gradient,
+            num_rows,
+            num_classes,
+            width,
+            size,
+            hidden.stride(0),
+            weight.stride(0),
+            first,
+            **_constants(tile, size, bias),
+        )
+    return gradient[:, :num_classes]
+
+
+def _constants(tile: TileConfiguration, size: int, bias: Tensor | None) -> dict[str, int | bool]:
+    """What the two kernels of logits are compiled for."""
+    return {
+        "HAS_BIAS": bias is not None,
+        "WHOLE_DEPTH": size % tile.depth == 0,
+        "UPCAST": INTERPRETED,
+        "ROWS": tile.rows,
+        "CLASSES": tile.classes,
+        "DEPTH": tile.depth,
+        "num_warps": tile.num_warps,
+        "num_stages": tile.num_stages,
+    }
+
+
+@triton.jit
+def _tile_of_logits(
+    hidden_rows,
+    weight_rows,
+    bias,
+    classes,
+    size,
+    HAS_BIAS: tl.constexpr,
+    WHOLE_DEPTH: tl.constexpr,
+    UPCAST: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """[ROWS, CLASSES] fp32, from pointers to the rows of both operands. The interpreter's bf16 dot is wrong."""
+    logits = tl.zeros((ROWS, CLASSES), tl.float32)
+    inputs = tl.arange(0, DEPTH)
+    for done in range(0, size, DEPTH):
+        if WHOLE_DEPTH:
+            a = tl.load(hidden_rows[:, None] + (done + inputs)[None, :])
+            b = tl.load(weight_rows[:, None] + (done + inputs)[None, :])
+        else:
+            inside = (done + inputs < size)[None, :]
+            a = tl.load(hidden_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
+            b = tl.load(weight_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
+        if UPCAST:
+            a, b = a.to(tl.float32), b.to(tl.float32)
+        logits = tl.dot(a, b.T, logits, input_precision="ieee")
+    if HAS_BIAS:
+        logits += tl.load(bias + classes).to(tl.float32)[None, :]
+    return logits
+
+
+@triton.jit
+def _partial_log_sum_exp(
+    hidden,
+    weight,
+    bias,
+    labels,
+    partials,
+    num_rows,
+    num_classes,
+    size,
+    hidden_stride,
+    weight_stride,
+    tiles_each,
+    HAS_BIAS: tl.constexpr,
+    WHOLE_DEPTH: tl.constexpr,
+    UPCAST: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """A program has a block of rows and a split of the classes. Blocks that run together share their classes.
+
+    Rows and classes beyond the last are the last again, which needs no mask; their results are not used.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    split = tl.program_id(1)
+    inside = rows < num_rows
+    existing = tl.minimum(rows, num_rows - 1).to(tl.int64)
+    hidden_rows = hidden + existing * hidden_stride
+    label = tl.load(labels + existing)
+    peak = tl.full((ROWS,), float("-inf"), tl.float32)
+    shift = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    label_logit = tl.zeros((ROWS,), tl.float32)
+    for tile in range(split * tiles_each, (split + 1) * tiles_each):
+        classes = tile * CLASSES + tl.arange(0, CLASSES)
+        last = tl.minimum(classes, num_classes - 1)
+        weight_rows = weight + last.to(tl.int64) * weight_stride
+        logits = _tile_of_logits(
+            hidden_rows,
+            weight_rows,
+            bias,
+            last,
+            size,
+            HAS_BIAS,
+            WHOLE_DEPTH,
+            UPCAST,
+            ROWS,
+            CLASSES,
+            DEPTH,
+        )
+        logits = tl.where((classes < num_classes)[None, :], logits, float("-inf"))
+        label_logit += tl.sum(tl.where(classes[None, :] == label[:, None], logits, 0.0), axis=1)
+        peak = tl.maximum(peak, tl.max(logits, axis=1) * LOG2_E)
+        # Before the first finite class, −∞ − (−∞) would be NaN.
+        new_shift = tl.where(peak == float("-inf"), 0.0, peak)
+        total = total * tl.exp2(shift - new_shift) + tl.sum(_power(logits, new_shift[:, None]), axis=1)
+        shift = new_shift
+    place = partials + split.to(tl.int64) * num_rows + rows
+    plane = tl.num_programs(1).to(tl.int64) * num_rows
+    tl.store(place, peak, mask=inside)
+    tl.store(place + plane, total, mask=inside)
+    tl.store(place + 2 * plane, label_logit, mask=inside)
+
+
+@triton.jit
+def _combine(partials, log_sum_exps, label_logits, num_rows, plane, splits, BLOCK: tl.constexpr):
+    """Log-sum-exp of rows from those of their splits, always in the same order."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = rows < num_rows
+    place = partials + rows
+    peak = tl.full((BLOCK,), float("-inf"), tl.float32)
+    shift = tl.zeros((BLOCK,), tl.float32)
+    total = tl.zeros((BLOCK,), tl.float32)
+    label_logit = tl.zeros((BLOCK,), tl.float32)
+    for _ in range(0, splits):
+        own_peak = tl.load(place, mask=inside, other=0.0)
+        own_total = tl.load(place + plane, mask=inside, other=0.0)
+        label_logit += tl.load(place + 2 * plane, mask=inside, other=0.0)
+        peak = tl.maximum(peak, own_peak)
+        new_shift = tl.where(peak == float("-inf"), 0.0, peak)
+        total = total * tl.exp2(shift - new_shift) + own_total * tl.exp2(own_peak - new_shift)
+        shift = new_shift
+        place += num_rows
+    tl.store(log_sum_exps + rows, (shift + tl.log2(total)) * LN_2, mask=inside)
+    tl.store(label_logits + rows, label_logit, mask=inside)
+
+
+@triton.jit
+def _gradient_of_classes(
+    hidden,
+    weight,
+    bias,
+    labels,
+    log_sum_exps,
+    gradient,
+    num_rows,
+    num_classes,
+    width,
+    size,
+    hidden_stride,
+    weight_stride,
+    first,
+    HAS_BIAS: tl.constexpr,
+    WHOLE_DEPTH: tl.constexpr,
+    UPCAST: tl.constexpr,
+    ROWS: tl.constexpr,
+    CLASSES: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """A program makes a tile of the gradient; `weight`, `bias` and `gradient` begin at class `first`."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    classes = tl.program_id(1) * CLASSES + tl.arange(0, CLASSES)
+    existing = tl.minimum(rows, num_rows - 1).to(tl.int64)
+    last = tl.minimum(classes, num_classes - 1)
+    logits = _tile_of_logits(
+        hidden + existing * hidden_stride,
+        weight + last.to(tl.int64) * weight_stride,
+        bias,
+        last,
+        size,
+        HAS_BIAS,
+        WHOLE_DEPTH,
+        UPCAST,
+        ROWS,
+        CLASSES,
+        DEPTH,
+    )
+    label = tl.load(labels + existing)
+    share = _power(logits, (tl.load(log_sum_exps + existing) * LOG2_E)[:, None])
+    here = classes[None, :] + first == label[:, None]
+    share = tl.where((label >= 0)[:, None], tl.where(here, share - 1.0, share), 0.0)
+    place = gradient + rows.to(tl.int64)[:, None] * width + classes[None, :]
+    tl.store(place, share, mask=(rows < num_rows)[:, None] & (classes < width)[None, :])

@@ -25,7 +25,7 @@ export TRITON_CACHE_DIR := $(CURDIR)/.cache/triton
 setup: $(STAMP)
 
 # Debian packs venv apart from Python; where it is missing and we may, install it.
-$(STAMP): requirements.lock requirements-tagger.txt pyproject.toml
+$(STAMP): requirements.lock requirements-tagger.txt pyproject.toml setup.py $(wildcard kernels/csrc/*.cpp)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make: Python 3.11 or newer is needed; name it: make PYTHON=python3.11" >&2; exit 2; }
 	@echo "Installing the pinned dependencies into $(VENV), 3 GB, a few minutes the first time"

@@ -1,4 +1,4 @@
-"""Builds the CPU's loss operator where a C++ compiler and torch are there; without it torch operations serve."""
+"""Builds the CPU's loss operator where a C++ compiler and torch are there; else torch operations serve."""
 
 from importlib.util import find_spec
 from pathlib import Path

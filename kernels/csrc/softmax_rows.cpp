@@ -18,7 +18,8 @@
 #include <optional>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#ifdef FOR_EACH_PROCESSOR  // chosen by whoever compiles
+#elif defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_PROCESSOR
@@ -255,7 +256,8 @@ void check_vector(const Tensor& vector, int64_t size, torch::headeronly::ScalarT
 template <class T>
 Rows<T> rows_of(const Tensor& logits, const std::optional<Tensor>& bias, const Tensor& labels) {
   using torch::headeronly::ScalarType;
-  STD_TORCH_CHECK(logits.dim() == 2 && logits.stride(1) == 1, "logits must be a matrix of contiguous rows");
+  STD_TORCH_CHECK(logits.dim() == 2 && (logits.stride(1) == 1 || logits.size(1) == 1),
+                  "logits must be a matrix of contiguous rows");
   if (bias) check_vector(*bias, logits.size(1), ScalarType::Float, "bias");
   check_vector(labels, logits.size(0), ScalarType::Long, "labels");
   return {static_cast<T*>(logits.mutable_data_ptr()), logits.stride(0), logits.size(1),

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Backend(Protocol):
-    """Arithmetic in fp32 whatever the type of the logits. Labels are int64; one below 0 counts for nothing."""
+    """Arithmetic in fp32 whatever the type of the logits. Labels are int64; one below 0 is left out."""
 
     def softmax_minus_onehot_(self, logits: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
         """Turn logits [N, V] into softmax(logits + bias) − onehot(labels) in place.
@@ -20,7 +20,7 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Log-sum-exp [N] and the label's logit [N], both fp32, of hidden · weightᵀ + bias.
 
-        The logits are not kept. Where the label counts for nothing, its logit is 0.
+        The logits are not kept. Where the row is left out, the latter is 0.
         """
 
     def gradient_tile(

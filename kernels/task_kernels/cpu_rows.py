@@ -57,10 +57,10 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
 
 
 def _with_bias(logits: Tensor, bias: Tensor | None) -> Tensor:
-    """logits + bias in fp32, as new memory."""
+    """The sum in fp32, as new memory."""
     return logits.to(torch.float32, copy=True) if bias is None else logits + bias
 
 
 def _at(x: Tensor, labels: Tensor) -> Tensor:
-    """x [n, v] at the label of each row, or somewhere else where that is none of the columns."""
+    """The element of each row at its label, or some other one where that is none of the columns."""
     return x.gather(1, labels.clamp(0, x.shape[1] - 1)[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Cross entropy of a linear layer, summed per task: what is computed, by which implementation, in what memory."""
+"""Cross entropy of a linear layer, summed per task, by the implementation that fits device and memory."""
 
 import functools
 import importlib
@@ -64,17 +64,20 @@ def task_loss_sums(
     hidden, weight, bias = _autocast(hidden, weight, bias)
     _check(hidden, weight, bias, labels, task_ids)
     impl = _implementation(hidden) if impl == "auto" else impl
-    if impl == "reference":
-        return reference_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks, IGNORED_LABEL)
-    backend = _backend(impl, hidden)
-    counted = (labels != IGNORED_LABEL) & (task_ids >= 0) & (task_ids < num_tasks)
-    if hidden.device.type == "cpu" and not counted.all():
-        hidden, labels, task_ids = hidden[counted], labels[counted], task_ids[counted]
-    else:  # which rows are left out is known on the GPU alone: there they pass through without effect
-        labels = torch.where(counted, labels, IGNORED_LABEL)
-    cross_entropy = _cross_entropy(impl, memory, hidden, weight)
-    losses = cross_entropy.apply(_contiguous(hidden), _contiguous(weight), bias, labels.long(), backend)
-    return TaskSums.apply(losses, task_ids, labels, num_tasks, backend)
+    with torch.autocast(hidden.device.type, enabled=False):
+        if impl == "reference":
+            return reference_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks, IGNORED_LABEL)
+        backend = _backend(impl, hidden)
+        counted = (labels != IGNORED_LABEL) & (task_ids >= 0) & (task_ids < num_tasks)
+        if hidden.device.type == "cpu":
+            if not counted.all():
+                hidden, labels, task_ids = hidden[counted], labels[counted], task_ids[counted]
+            _check_classes(labels, len(weight))
+        else:  # which rows are left out is known on the GPU alone: there they pass through without effect
+            labels = torch.where(counted, labels, IGNORED_LABEL)
+        cross_entropy = _cross_entropy(impl, memory, hidden, weight)
+        losses = cross_entropy.apply(hidden.contiguous(), weight.contiguous(), bias, labels.long(), backend)
+        return TaskSums.apply(losses, task_ids, labels, num_tasks, backend)
 
 
 class TaskSums(Function):
@@ -123,6 +126,12 @@ def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, 
         raise ValueError(f"hidden is {hidden.dtype}, weight {weight.dtype}; cast one, or use autocast")
 
 
+def _check_classes(labels: Tensor, num_classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
+        raise ValueError(f"label {int(wrong[0])} is not one of {num_classes} classes, nor {IGNORED_LABEL}")
+
+
 def _implementation(hidden: Tensor) -> Impl:
     if hidden.dtype == torch.float64:
         return "reference"
@@ -143,7 +152,14 @@ def _backend(impl: str, hidden: Tensor) -> Backend:
         raise ValueError(f"impl {impl!r} does not compute in float64; use 'reference'")
     if impl == "cpu" and hidden.device.type != "cpu":
         raise ValueError(f"impl 'cpu' does not run on {hidden.device}")
-    return _module("cpu" if impl == "cpu" else "triton_backend")
+    if impl == "cpu":
+        return _module("cpu")
+    if find_spec("triton") is None:
+        raise ValueError("impl 'triton' needs the package triton, which is not installed")
+    backend = _module("triton_backend")
+    if hidden.device.type == "cpu" and not backend.INTERPRETED:
+        raise ValueError("impl 'triton' needs a GPU, or TRITON_INTERPRET=1 set before the start")
+    return backend
 
 
 def _cross_entropy(impl: str, memory: str, hidden: Tensor, weight: Tensor) -> type[Function]:
@@ -161,12 +177,5 @@ def _cross_entropy(impl: str, memory: str, hidden: Tensor, weight: Tensor) -> ty
 @functools.cache
 def _say_once(impl: str, memory: str) -> None:
     limit = f"{MAX_LOGITS_BYTES // 1024**3} GiB"
-    reason = (
-        f"logits below {limit} kept" if memory == "full" else f"logits of {limit} and more computed twice"
-    )
-    _LOG.info("loss kernel: impl %s, memory %s (%s)", impl, memory, reason)
-
-
-def _contiguous(matrix: Tensor) -> Tensor:
-    """With contiguous rows; a parameter stays itself, so that ZeRO-3 can take it away and bring it back."""
-    return matrix if matrix.stride(1) == 1 and matrix.stride(0) >= matrix.shape[1] else matrix.contiguous()
+    reason = f"kept below {limit}" if memory == "full" else f"computed twice from {limit} on"
+    _LOG.info("loss kernel: impl %s, memory %s (logits are %s)", impl, memory, reason)

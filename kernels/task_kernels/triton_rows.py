@@ -4,6 +4,8 @@ Exponentials are taken to base 2, as the hardware has them: exp(x − m) = 2^(x�
 multiply-add. The rounding of m·log₂e is the same in every term and cancels in losses and probabilities.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 from dataclasses import dataclass
 
 import torch
@@ -51,9 +53,9 @@ def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -
     """Cross entropy of each row; overwrites the logits with its gradient, softmax(logits + bias) − onehot.
 
     Args:
-        logits: [N, V] fp32, bf16 or fp16, overwritten; columns adjacent. A row stride divisible by 16 lets rows
-            be read 128 bits at a time. The columns from V to the next multiple of 16 then belong to this
-            function: what they hold is not used, not even a NaN, and is overwritten.
+        logits: [N, V] fp32, bf16 or fp16, overwritten; rows contiguous. Where their stride is a multiple of
+            16, they are read 128 bits at a time, and the columns from V to the next multiple of 16 belong
+            to this function: what they hold is not used, not even a NaN, and is overwritten.
         bias: [V] or None; added in fp32.
         labels: [N] integers below V; a negative one makes loss and gradient of the row 0.
 
@@ -61,7 +63,7 @@ def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -
         losses [N] fp32, in nats. NaN where a logit is NaN or +∞, or all are −∞.
     """
     num_rows, num_classes = logits.shape
-    assert logits.stride(1) == 1 or num_classes == 1, "the logits' columns must be adjacent"
+    assert logits.stride(1) == 1 or num_classes == 1, "rows of logits must be contiguous"
     losses = torch.empty(num_rows, dtype=torch.float32, device=logits.device)
     if num_rows == 0:
         return losses
@@ -108,7 +110,7 @@ def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) 
 
 
 @triton.jit
-def _power(x, peak):
+def power_of_two(x, peak):
     """2^(x·log₂e − peak), in one multiply-add and one exponential."""
     factor = tl.full(x.shape, LOG2_E, tl.float32)
     return tl.exp2(tl.fma(x, factor, tl.broadcast_to(-peak, x.shape)))
@@ -144,7 +146,7 @@ def _row_on_chip(
             x_label += tl.load(bias + label).to(tl.float32)
         x = tl.where(classes < num_classes, x, float("-inf"))
         peak = tl.max(x, axis=0) * LOG2_E
-        powers = _power(x, peak)
+        powers = power_of_two(x, peak)
         total = tl.sum(powers, axis=0)
         exponent = x_label * LOG2_E - peak
         tl.store(losses + row, (tl.log2(total) - exponent) * LN_2)
@@ -193,7 +195,7 @@ def _row_in_loop(
             peak = tl.maximum(peak, tl.max(x, axis=0) * LOG2_E)
             # Before the first finite class, −∞ − (−∞) would be NaN.
             new_shift = tl.where(peak == float("-inf"), 0.0, peak)
-            totals = totals * tl.exp2(shift - new_shift) + _power(x, new_shift)
+            totals = totals * tl.exp2(shift - new_shift) + power_of_two(x, new_shift)
             shift = new_shift
         total = tl.sum(totals, axis=0)
         exponent = x_label * LOG2_E - shift
@@ -206,7 +208,7 @@ def _row_in_loop(
             x = tl.load(start + classes, mask=owned, other=0.0, eviction_policy="evict_first").to(tl.float32)
             if HAS_BIAS:
                 x += tl.load(bias + classes, mask=owned, other=0.0).to(tl.float32)
-            gradient = tl.where(classes < num_classes, _power(x, shift) * scale, 0.0)
+            gradient = tl.where(classes < num_classes, power_of_two(x, shift) * scale, 0.0)
             tl.store(start + classes, gradient, mask=owned)
         tl.debug_barrier()
         tl.store(start + label, tl.exp2(exponent) / total - 1.0)

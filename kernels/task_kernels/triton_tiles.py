@@ -1,8 +1,10 @@
-"""Triton kernels that compute logits tile by tile and keep none: log-sum-exp, and the gradient of some classes.
+"""Triton kernels that compute logits tile by tile and keep none: log-sum-exp, gradient of some classes.
 
-Products of bf16 and fp16 run on tensor cores and are summed in fp32. Products of fp32 are true fp32, not tf32:
-the reference in torch's default precision is met to rounding, at the speed of the ordinary arithmetic units.
+Products of bf16 and fp16 run on tensor cores and are summed in fp32. Products of fp32 are true fp32, not
+tf32: the reference is met to rounding, at the speed of the ordinary arithmetic units.
 """
+
+# mypy: allow-untyped-defs, allow-incomplete-defs
 
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from task_kernels.triton_rows import LN_2, LOG2_E, _power
+from task_kernels.triton_rows import LN_2, LOG2_E, power_of_two
 from task_kernels.triton_targets import INTERPRETED, Target, num_processors, target_of
 
 COMBINE_ROWS = 128
@@ -29,26 +31,24 @@ class TileConfiguration:
 
 
 def tile_configuration(dtype: torch.dtype, target: Target) -> TileConfiguration:
-    """The configuration for operands of `dtype`: by the shared memory that the pipeline's stages need.
+    """The configuration for operands of `dtype`.
 
-    Every one of them is compiled by bench/compile_kernels.py, which holds that it fits and spills nothing.
+    A tile of 128 × 128 is the largest that leaves registers for the softmax beside the sums: with 256 on one
+    side, some of the GPUs spill. AMD's shared memory holds two stages of the pipeline. fp32 has no tensor
+    cores to feed, and smaller tiles.
     """
     if dtype == torch.float32:
         return TileConfiguration(64, 64, 32, 4, 2)
-    if target.backend == "hip":
-        return TileConfiguration(128, 128, 64, 8, 2)
-    if target.shared_bytes < 160_000:
-        return TileConfiguration(64, 128, 64, 4, 3)
-    return TileConfiguration(128, 128, 64, 8, 3)
+    return TileConfiguration(128, 128, 64, 8, 2 if target.backend == "hip" else 3)
 
 
 def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of each row of hidden · weightᵀ + bias, and the logit of its label.
 
     Args:
-        hidden: [N, D] fp32, bf16 or fp16; the last dimension contiguous. A row stride divisible by 16, here and
-            in `weight`, lets it be read 128 bits at a time.
-        weight: [V, D] in the type of `hidden`; the last dimension contiguous.
+        hidden: [N, D] fp32, bf16 or fp16, rows contiguous. Where their stride is a multiple of 16, here and
+            in `weight`, they are read 128 bits at a time.
+        weight: [V, D] in the type of `hidden`, rows contiguous.
         bias: [V] or None; added in fp32.
         labels: [N] integers below V.
 
@@ -111,9 +111,13 @@ def gradient_tile(
     """Columns [first, last) of softmax − onehot, from logits that are computed again.
 
     Args:
-        hidden: [N, D], weight: [V, D], bias: [V] or None, labels: [N]: as for `log_sum_exp`.
-        log_sum_exps: [N] fp32, what that function returned.
-        first, last: a range of classes, 0 ≤ first < last ≤ V.
+        hidden: [N, D] fp32, bf16 or fp16, rows contiguous.
+        weight: [V, D] in the type of `hidden`, rows contiguous.
+        bias: [V] or None.
+        labels: [N] integers below V.
+        log_sum_exps: [N] fp32, from `log_sum_exp`.
+        first: 0 or a later class.
+        last: V or an earlier class, after `first`.
 
     Returns:
         [N, last − first] in the type of `hidden`; its row stride is a multiple of 16. Rows with a negative
@@ -172,8 +176,11 @@ def _tile_of_logits(
     CLASSES: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """[ROWS, CLASSES] fp32, from pointers to the rows of both operands. The interpreter's bf16 dot is wrong."""
-    logits = tl.zeros((ROWS, CLASSES), tl.float32)
+    """[ROWS, CLASSES] fp32, from pointers to the rows of both operands."""
+    if HAS_BIAS:
+        logits = tl.broadcast_to(tl.load(bias + classes).to(tl.float32)[None, :], (ROWS, CLASSES))
+    else:
+        logits = tl.zeros((ROWS, CLASSES), tl.float32)
     inputs = tl.arange(0, DEPTH)
     for done in range(0, size, DEPTH):
         if WHOLE_DEPTH:
@@ -183,11 +190,9 @@ def _tile_of_logits(
             inside = (done + inputs < size)[None, :]
             a = tl.load(hidden_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
             b = tl.load(weight_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
-        if UPCAST:
+        if UPCAST:  # the interpreter multiplies the bits of bf16 as if they were integers
             a, b = a.to(tl.float32), b.to(tl.float32)
         logits = tl.dot(a, b.T, logits, input_precision="ieee")
-    if HAS_BIAS:
-        logits += tl.load(bias + classes).to(tl.float32)[None, :]
     return logits
 
 
@@ -247,7 +252,7 @@ def _partial_log_sum_exp(
         peak = tl.maximum(peak, tl.max(logits, axis=1) * LOG2_E)
         # Before the first finite class, −∞ − (−∞) would be NaN.
         new_shift = tl.where(peak == float("-inf"), 0.0, peak)
-        total = total * tl.exp2(shift - new_shift) + tl.sum(_power(logits, new_shift[:, None]), axis=1)
+        total = total * tl.exp2(shift - new_shift) + tl.sum(power_of_two(logits, new_shift[:, None]), axis=1)
         shift = new_shift
     place = partials + split.to(tl.int64) * num_rows + rows
     plane = tl.num_programs(1).to(tl.int64) * num_rows
@@ -320,7 +325,7 @@ def _gradient_of_classes(
         DEPTH,
     )
     label = tl.load(labels + existing)
-    share = _power(logits, (tl.load(log_sum_exps + existing) * LOG2_E)[:, None])
+    share = power_of_two(logits, (tl.load(log_sum_exps + existing) * LOG2_E)[:, None])
     here = classes[None, :] + first == label[:, None]
     share = tl.where((label >= 0)[:, None], tl.where(here, share - 1.0, share), 0.0)
     place = gradient + rows.to(tl.int64)[:, None] * width + classes[None, :]

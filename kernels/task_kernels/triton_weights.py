@@ -1,5 +1,7 @@
 """The task weights in one launch, where plain torch takes a dozen."""
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
 import torch
 import triton
 import triton.language as tl
@@ -33,7 +35,7 @@ def softmax_weights(losses: Tensor, alpha: float, valid: Tensor) -> Tensor:
 
 
 @triton.jit
-def _softmax_of_valid(losses, valid, weights, alpha: "fp64", num_tasks, BLOCK: tl.constexpr):  # noqa: F821
+def _softmax_of_valid(losses, valid, weights, alpha: tl.float64, num_tasks, BLOCK: tl.constexpr):
     tasks = tl.arange(0, BLOCK)
     inside = tasks < num_tasks
     counted = tl.load(valid + tasks, mask=inside, other=0) != 0

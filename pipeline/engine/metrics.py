@@ -1,6 +1,7 @@
 """What a run says while it trains: metrics.jsonl, TensorBoard and the screen."""
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,9 @@ class RunLog:
         self._bar = tqdm(
             total=num_steps, initial=first_step, desc=folder.name, unit=" steps", disable=not on_screen
         )
+        self._kernel_lines = _Lines(folder.name)
+        logging.getLogger("task_kernels").setLevel(logging.INFO)
+        logging.getLogger("task_kernels").addHandler(self._kernel_lines)
         self._started = time.perf_counter()
         self._first_step = first_step
 
@@ -67,6 +71,7 @@ class RunLog:
 
     def close(self) -> None:
         """Flush everything."""
+        logging.getLogger("task_kernels").removeHandler(self._kernel_lines)
         self._bar.close()
         self._board.close()
 
@@ -83,6 +88,17 @@ class RunLog:
             file=sys.stderr,
             flush=True,
         )
+
+
+class _Lines(logging.Handler):
+    """Log records as lines of the run, above its progress bar."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.INFO)
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"{self._name}: {record.getMessage()}", file=sys.stderr)
 
 
 def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:

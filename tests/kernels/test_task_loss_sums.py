@@ -1,12 +1,35 @@
-"""The loss kernel against a slow loop in float64, and the weights against their definition."""
+"""The loss kernel against a slow loop in float64: every implementation, in both amounts of memory."""
+
+import logging
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_kernels import IGNORED_LABEL, softmax_weights, task_loss_sums
+from task_kernels import IGNORED_LABEL, cpu, losses, task_loss_sums
+from torch.utils.flop_counter import FlopCounterMode
 
 NO_TASK = 255
+VARIANTS = [
+    pytest.param(("reference", "full", True), id="reference"),
+    pytest.param(("cpu", "full", True), id="compiled-full"),
+    pytest.param(("cpu", "low", True), id="compiled-low"),
+    pytest.param(("cpu", "full", False), id="torch-full"),
+    pytest.param(("cpu", "low", False), id="torch-low"),
+]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def loss_sums(request):
+    """`task_loss_sums` by one implementation."""
+    impl, memory, compiled = request.param
+    operator = cpu.OPERATOR
+    if impl == "cpu" and compiled and operator is None:
+        pytest.skip("the operator is not built: no C++ compiler was there at `make setup`")
+    if not compiled:
+        cpu.OPERATOR = None
+    yield lambda *arguments: task_loss_sums(*arguments, impl=impl, memory=memory)
+    cpu.OPERATOR = operator
 
 
 def slow_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks):
@@ -15,7 +38,7 @@ def slow_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks):
     counts = torch.zeros(num_tasks, dtype=torch.int64)
     for row in range(len(labels)):
         task = int(task_ids[row])
-        if labels[row] == IGNORED_LABEL or task >= num_tasks:
+        if labels[row] == IGNORED_LABEL or not 0 <= task < num_tasks:
             continue
         logits = weight.double() @ hidden[row].double()
         if bias is not None:
@@ -27,29 +50,48 @@ def slow_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks):
 
 @st.composite
 def problems(draw):
-    n, d, v, t = (draw(st.integers(low, high)) for low, high in ((0, 12), (1, 9), (2, 17), (1, 10)))
+    n, d, v = (draw(st.integers(low, high)) for low, high in ((0, 12), (1, 9), (2, 300)))
+    t = draw(st.sampled_from([1, 3, 10, NO_TASK]))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     labels = torch.randint(0, v, (n,), generator=generator)
     labels[torch.rand(n, generator=generator) < 0.2] = IGNORED_LABEL
     tasks = torch.randint(0, t, (n,), generator=generator)
-    tasks[torch.rand(n, generator=generator) < 0.2] = NO_TASK
+    tasks[torch.rand(n, generator=generator) < 0.2] = draw(st.sampled_from([NO_TASK, -1]))
     hidden = torch.randn(n, d, generator=generator)
     weight = torch.randn(v, d, generator=generator)
     bias = torch.randn(v, generator=generator) if draw(st.booleans()) else None
     upstream = torch.randn(t, generator=generator)
-    return hidden, weight, bias, labels, tasks, t, upstream
+    return (
+        hidden,
+        weight,
+        bias,
+        labels,
+        tasks.to(draw(st.sampled_from([torch.int64, torch.int16]))),
+        t,
+        upstream,
+    )
+
+
+def problem_of(num_rows=24, size=8, num_classes=301, num_tasks=4, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(num_rows, size, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(num_classes, size, generator=generator).to(dtype).requires_grad_()
+    bias = torch.randn(num_classes, generator=generator).to(dtype).requires_grad_()
+    labels = torch.randint(0, num_classes, (num_rows,), generator=generator)
+    tasks = torch.randint(0, num_tasks, (num_rows,), generator=generator)
+    return hidden, weight, bias, labels, tasks, num_tasks
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @settings(max_examples=50, deadline=None)
 @given(problem=problems())
-def test_sums_counts_and_gradients_equal_the_slow_loop(dtype, tolerance, problem):
+def test_sums_counts_and_gradients_equal_the_slow_loop(loss_sums, dtype, tolerance, problem):
     hidden, weight, bias, labels, tasks, t, upstream = problem
     leaves = [x.to(dtype).requires_grad_() for x in (hidden, weight, bias) if x is not None]
     twins = [x.detach().double().requires_grad_() for x in leaves]
     biases = [leaf if bias is not None else None for leaf in (leaves[-1], twins[-1])]
 
-    sums, counts = task_loss_sums(leaves[0], leaves[1], biases[0], labels, tasks, t)
+    sums, counts = loss_sums(leaves[0], leaves[1], biases[0], labels, tasks, t)
     slow_sums, slow_counts = slow_task_loss_sums(twins[0], twins[1], biases[1], labels, tasks, t)
 
     assert sums.dtype == torch.float32
@@ -65,51 +107,183 @@ def test_sums_counts_and_gradients_equal_the_slow_loop(dtype, tolerance, problem
         torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance * scale)
 
 
-def test_no_row_at_all_gives_zero_sums_that_still_reach_every_parameter():
-    weight = torch.randn(7, 3, requires_grad=True)
-    sums, counts = task_loss_sums(
-        torch.empty(0, 3), weight, None, torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), 2
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_the_reference_is_differentiated_correctly_in_float64(has_bias):
+    hidden, weight, bias, labels, tasks, t = problem_of(
+        num_rows=6, size=3, num_classes=7, dtype=torch.float64
     )
+    labels[1], tasks[2] = IGNORED_LABEL, NO_TASK
+    parameters = (hidden, weight, bias) if has_bias else (hidden, weight)
+
+    def sums(hidden, weight, bias=None):
+        return task_loss_sums(hidden, weight, bias, labels, tasks, t)[0]
+
+    assert torch.autograd.gradcheck(sums, parameters)
+
+
+def test_no_row_at_all_gives_zero_sums_that_still_reach_every_parameter(loss_sums):
+    weight, none = torch.randn(7, 3, requires_grad=True), torch.empty(0, dtype=torch.long)
+    sums, counts = loss_sums(torch.empty(0, 3), weight, None, none, none, 2)
     sums.sum().backward()
     assert sums.tolist() == [0, 0]
     assert counts.tolist() == [0, 0]
     assert torch.equal(weight.grad, torch.zeros_like(weight))
 
 
-losses_and_validity = st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=12).map(
-    lambda pairs: tuple(zip(*pairs, strict=True))
+def test_gradients_pass_through_a_softmax_over_the_sums(loss_sums):
+    """The gradient of log Σ exp: each task's upstream gradient depends on all sums."""
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    sums, _ = loss_sums(hidden, weight, bias, labels, tasks, t)
+    actual = torch.autograd.grad(torch.logsumexp(0.1 * sums, 0), (hidden, weight, bias))
+    twins = [x.detach().double().requires_grad_() for x in (hidden, weight, bias)]
+    slow_sums, _ = slow_task_loss_sums(*twins, labels, tasks, t)
+    expected = torch.autograd.grad(torch.logsumexp(0.1 * slow_sums, 0), twins)
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.double(), e, rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_backward_pass_gives_the_same_bits(loss_sums):
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    sums, _ = loss_sums(hidden, weight, bias, labels, tasks, t)
+    upstream = torch.tensor([1.0, -2.0, 0.0, 3.0])
+    first = torch.autograd.grad(sums, (hidden, weight, bias), upstream, retain_graph=True)
+    other = torch.autograd.grad(sums, (hidden, weight, bias), 2 * upstream, retain_graph=True)
+    again = torch.autograd.grad(sums, (hidden, weight, bias), upstream)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert all(torch.equal(2 * a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_two_runs_give_the_same_bits(loss_sums):
+    problem = problem_of(num_rows=200, dtype=torch.bfloat16)
+    results = [loss_sums(*problem)[0] for _ in range(2)]
+    assert torch.equal(results[0], results[1])
+
+
+def test_losses_are_the_same_where_no_gradient_is_wanted(loss_sums):
+    problem = problem_of()
+    with torch.no_grad():
+        sums, counts = loss_sums(*problem)
+    assert not sums.requires_grad
+    expected, expected_counts = loss_sums(*problem)
+    torch.testing.assert_close(sums, expected.detach(), rtol=1e-6, atol=1e-6)
+    assert torch.equal(counts, expected_counts)
+
+
+def test_only_the_gradients_that_are_asked_for_are_computed(loss_sums):
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    everything = torch.autograd.grad(
+        loss_sums(hidden, weight, bias, labels, tasks, t)[0].sum(), (hidden, weight, bias)
+    )
+    for index, asked in enumerate((hidden, weight, bias)):
+        frozen = [x if x is asked else x.detach() for x in (hidden, weight, bias)]
+        (alone,) = torch.autograd.grad(loss_sums(*frozen, labels, tasks, t)[0].sum(), asked)
+        assert torch.equal(alone, everything[index])
+
+
+def test_inputs_need_not_be_contiguous(loss_sums):
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    expected = torch.autograd.grad(
+        loss_sums(hidden, weight, bias, labels, tasks, t)[0].sum(), (hidden, weight)
+    )
+    strided = torch.stack([hidden.detach()] * 2, dim=2)[:, :, 1].requires_grad_()
+    transposed = weight.detach().t().contiguous().t().requires_grad_()
+    every_second = torch.stack([bias.detach()] * 2, dim=1)[:, 0]
+    sums, _ = loss_sums(strided, transposed, every_second, labels, torch.stack([tasks, tasks])[1], t)
+    actual = torch.autograd.grad(sums.sum(), (strided, transposed))
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e)
+
+
+def test_a_weight_that_is_also_the_embedding_gets_both_gradients(loss_sums):
+    _, weight, _, labels, tasks, t = problem_of()
+    ids = torch.arange(24) % 5
+
+    def gradient(sums_of, weight):
+        return torch.autograd.grad(
+            sums_of(weight[ids].tanh(), weight, None, labels, tasks, t)[0].sum(), weight
+        )[0]
+
+    expected = gradient(slow_task_loss_sums, weight.detach().double().requires_grad_())
+    torch.testing.assert_close(gradient(loss_sums, weight).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_computes_in_its_type_and_returns_gradients_in_that_of_the_parameters(loss_sums):
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    with torch.autocast("cpu", torch.bfloat16):
+        sums, _ = loss_sums(hidden, weight, bias, labels, tasks, t)
+    narrow = [x.detach().bfloat16().requires_grad_() for x in (hidden, weight, bias)]
+    expected, _ = loss_sums(*narrow, labels, tasks, t)
+    assert torch.equal(sums, expected)
+    gradients = torch.autograd.grad(sums.sum(), (hidden, weight, bias))
+    for gradient, twin in zip(gradients, torch.autograd.grad(expected.sum(), narrow), strict=True):
+        assert gradient.dtype == torch.float32
+        assert torch.equal(gradient, twin.float())
+
+
+def test_bf16_task_means_are_exact_enough_for_weights(loss_sums):
+    """A mean loss that is itself bf16 is off by 1e-4 or more: log-sum-exp and loss must be fp32."""
+    hidden, weight, bias, labels, tasks, t = problem_of(1_024, 64, 4_001, 4, torch.bfloat16)
+    weight = weight.detach() * 0.1
+    sums, _ = loss_sums(hidden, weight, bias, labels, tasks, t)
+    expected, _ = task_loss_sums(hidden.double(), weight.double(), bias.double(), labels, tasks, t)
+    torch.testing.assert_close(sums.double(), expected, rtol=5e-5, atol=0)
+
+
+@pytest.mark.parametrize(("memory", "products"), [("full", 3), ("low", 4)])
+def test_rows_that_are_left_out_take_part_in_no_matrix_product(memory, products):
+    hidden, weight, _, labels, tasks, t = problem_of(num_rows=60)
+    labels[:20], tasks[20:30] = IGNORED_LABEL, NO_TASK
+    with FlopCounterMode(display=False) as flops:
+        sums, counts = task_loss_sums(hidden, weight, None, labels, tasks, t, memory=memory)
+        sums.sum().backward()
+    assert counts.sum() == 30
+    assert flops.get_total_flops() == products * 2 * 30 * weight.numel()
+
+
+def test_auto_memory_goes_by_the_bytes_of_the_logits_and_says_so_once(monkeypatch, caplog):
+    hidden, weight, _, labels, tasks, t = problem_of(num_rows=60)
+    logits_bytes = 60 * len(weight) * 4
+    losses._say_once.cache_clear()
+    products = []
+    with caplog.at_level(logging.INFO, "task_kernels"):
+        for limit in (logits_bytes + 1, logits_bytes + 1, logits_bytes):
+            monkeypatch.setattr(losses, "MAX_LOGITS_BYTES", limit)
+            with FlopCounterMode(display=False) as flops:
+                task_loss_sums(hidden, weight, None, labels, tasks, t)[0].sum().backward()
+            products.append(flops.get_total_flops() // (2 * 60 * weight.numel()))
+    assert products == [3, 3, 4]
+    assert [message.split(" (")[0] for message in caplog.messages] == [
+        "loss kernel: impl cpu, memory full",
+        "loss kernel: impl cpu, memory low",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"hidden": torch.zeros(24, 9)},
+            r"hidden \(24, 9\) and weight \(301, 8\) must be \[N, D\] and \[V, D\]",
+        ),
+        ({"labels": torch.zeros(23, dtype=torch.long)}, r"labels must be \[24\], not \[23\]"),
+        ({"task_ids": torch.zeros(24, 1)}, r"task_ids must be \[24\], not \[24, 1\]"),
+        ({"bias": torch.zeros(8)}, r"bias must be \[301\], not \[8\]"),
+        (
+            {"hidden": torch.zeros(24, 8).bfloat16()},
+            "hidden is torch.bfloat16, weight torch.float32; cast one",
+        ),
+        ({"impl": "gpu"}, "impl 'gpu' is not one of auto, reference, cpu, triton"),
+        ({"memory": "none"}, "memory 'none' is not one of auto, full, low"),
+    ],
 )
+def test_what_does_not_fit_is_refused_by_name(change, message):
+    names = ("hidden", "weight", "bias", "labels", "task_ids", "num_tasks")
+    with pytest.raises(ValueError, match=message):
+        task_loss_sums(**{**dict(zip(names, problem_of(), strict=True)), **change})
 
 
-@settings(max_examples=100, deadline=None)
-@given(values=losses_and_validity, alpha=st.floats(0, 20))
-def test_weights_are_the_softmax_over_the_valid_tasks(values, alpha):
-    losses, valid = torch.tensor(values[0], dtype=torch.float64), torch.tensor(values[1])
-    weights = softmax_weights(losses, alpha, valid)
-    expected = torch.zeros_like(losses)
-    if valid.any():
-        expected[valid] = torch.softmax(alpha * losses[valid], 0)
-    torch.testing.assert_close(weights, expected)
-
-
-def test_weights_are_detached_and_do_not_read_invalid_losses():
-    losses = torch.tensor([1.0, float("nan"), 3.0], requires_grad=True)
-    weights = softmax_weights(losses, 1.0, torch.tensor([True, False, True]))
-    assert not weights.requires_grad
-    torch.testing.assert_close(weights, torch.tensor([0.1192, 0.0, 0.8808]), atol=1e-4, rtol=0)
-
-
-def test_alpha_zero_weighs_alike_and_a_large_alpha_picks_the_worst():
-    losses, valid = torch.tensor([1.0, 2.0, 3.0]), torch.ones(3, dtype=torch.bool)
-    torch.testing.assert_close(softmax_weights(losses, 0.0, valid), torch.full((3,), 1 / 3))
-    torch.testing.assert_close(softmax_weights(losses, 1e4, valid), torch.tensor([0.0, 0.0, 1.0]))
-
-
-def test_the_weighted_gradient_is_that_of_the_smooth_maximum():
-    """Σ w_t ∇L_t = ∇ (1/α) log mean exp(α L)."""
-    alpha, x = 1.7, torch.randn(4, dtype=torch.float64, requires_grad=True)
-    losses = torch.stack([(x**2).sum(), (x - 1).abs().sum(), (x.cos() * 2).sum()])
-    weights = softmax_weights(losses, alpha, torch.ones(3, dtype=torch.bool))
-    (step,) = torch.autograd.grad((weights * losses).sum(), x, retain_graph=True)
-    (expected,) = torch.autograd.grad(torch.logsumexp(alpha * losses, 0) / alpha, x)
-    torch.testing.assert_close(step, expected)
+def test_a_label_that_is_no_class_is_refused(loss_sums):
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    labels[3] = len(weight)
+    with pytest.raises((ValueError, IndexError), match=r"label 301 is not one of 301 classes|Target 301"):
+        loss_sums(hidden, weight, bias, labels, tasks, t)

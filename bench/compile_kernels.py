@@ -2,10 +2,10 @@
 
     python bench/compile_kernels.py --json kernels.json --markdown kernels.md
 
-What is compiled is what the launchers would launch for problems that reach each of their configurations. Held:
-it compiles; no register is spilled; shared memory is within the GPU's limit; kernels over rows read 128 bits at
-a time; kernels over tiles use tensor cores for bf16. One line for each failure, and exit code 1.
-Compiled kernels are kept in TRITON_CACHE_DIR; a second run is fast.
+What is compiled is what the launchers would launch for problems that reach each of their
+configurations. Held: it compiles; no register is spilled; shared memory is within the GPU's limit; kernels
+over rows read 128 bits at a time; kernels over tiles use tensor cores for bf16. One line for each failure,
+and exit code 1. Compiled kernels are kept in TRITON_CACHE_DIR; a second run is fast.
 """
 
 import argparse
@@ -179,7 +179,7 @@ def print_table(results: list[Result]) -> None:
 
 
 def markdown(results: list[Result]) -> Iterator[str]:
-    """The table for docs: registers / shared bytes, a row for each kernel and problem, a column for each GPU."""
+    """The table for docs: registers / shared bytes, kernels and problems down, GPUs across."""
     yield "| kernel | problem | warps | " + " | ".join(gpu.architecture for gpu in GPUS) + " |"
     yield "|---|---|---|" + "---|" * len(GPUS)
     rows: dict[tuple[str, str], list[Result]] = {}

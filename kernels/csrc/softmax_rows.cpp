@@ -126,11 +126,12 @@ INLINE float add_bias(const T* logits, const float* bias, int64_t size, float* s
     peak = x > peak ? x : peak;
   }
   float result = largest(peak);
-  for (; j < size; ++j) {
-    T last[LANES] = {logits[j]};
-    sums[j] = load(last)[0] + (bias ? bias[j] : 0.0f);
-    result = sums[j] > result ? sums[j] : result;
+  if (j < size) {
+    Floats x = load_first(logits + j, size - j, T{});
+    if (bias) x += load_first(bias + j, size - j, 0.0f);
+    store_first(sums + j, x, size - j);
   }
+  for (; j < size; ++j) result = sums[j] > result ? sums[j] : result;
   return result;
 }
 

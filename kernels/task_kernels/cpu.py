@@ -26,6 +26,7 @@ def _load_operator() -> Any | None:
 
 
 OPERATOR = _load_operator()
+DESCRIPTION = "compiled for CPUs" if OPERATOR is not None else "torch on CPUs (no C++ compiler at set-up)"
 _COMPILED_FOR = (torch.float32, torch.bfloat16)
 
 

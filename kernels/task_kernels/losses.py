@@ -24,6 +24,7 @@ MAX_LOGITS_BYTES = 2 * 1024**3
 Impl = Literal["auto", "reference", "cpu", "triton"]
 Memory = Literal["auto", "full", "low"]
 
+_MODULES = {"cpu": "cpu", "triton": "triton_backend"}
 _LOG = logging.getLogger("task_kernels")
 
 
@@ -141,8 +142,8 @@ def _implementation(hidden: Tensor) -> Impl:
 
 
 @functools.cache
-def _module(name: str) -> Any:
-    return importlib.import_module(f"task_kernels.{name}")
+def _module(impl: str) -> Any:
+    return importlib.import_module(f"task_kernels.{_MODULES[impl]}")
 
 
 def _backend(impl: str, hidden: Tensor) -> Backend:
@@ -153,10 +154,10 @@ def _backend(impl: str, hidden: Tensor) -> Backend:
     if impl == "cpu" and hidden.device.type != "cpu":
         raise ValueError(f"impl 'cpu' does not run on {hidden.device}")
     if impl == "cpu":
-        return _module("cpu")
+        return _module(impl)
     if find_spec("triton") is None:
         raise ValueError("impl 'triton' needs the package triton, which is not installed")
-    backend = _module("triton_backend")
+    backend = _module(impl)
     if hidden.device.type == "cpu" and not backend.INTERPRETED:
         raise ValueError("impl 'triton' needs a GPU, or TRITON_INTERPRET=1 set before the start")
     return backend
@@ -167,15 +168,16 @@ def _cross_entropy(impl: str, memory: str, hidden: Tensor, weight: Tensor) -> ty
         raise ValueError(f"memory {memory!r} is not one of {', '.join(get_args(Memory))}")
     if not torch.is_grad_enabled():
         return TiledCrossEntropy
-    num_bytes = len(hidden) * len(weight) * hidden.element_size()
     if memory == "auto":
+        num_bytes = len(hidden) * len(weight) * hidden.element_size()
         memory = "full" if num_bytes < MAX_LOGITS_BYTES else "low"
-        _say_once(impl, memory)
+    _say_once(impl, memory)
     return FullCrossEntropy if memory == "full" else TiledCrossEntropy
 
 
 @functools.cache
 def _say_once(impl: str, memory: str) -> None:
-    limit = f"{MAX_LOGITS_BYTES // 1024**3} GiB"
-    reason = f"kept below {limit}" if memory == "full" else f"computed twice from {limit} on"
-    _LOG.info("loss kernel: impl %s, memory %s (logits are %s)", impl, memory, reason)
+    how = "the logits are kept for the backward pass"
+    if memory == "low":
+        how = "the logits are never in memory and computed twice"
+    _LOG.info("loss kernel: %s, memory %s (%s)", _module(impl).DESCRIPTION, memory, how)

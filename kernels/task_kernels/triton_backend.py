@@ -4,4 +4,6 @@ from task_kernels.triton_rows import softmax_minus_onehot_, task_sums
 from task_kernels.triton_targets import INTERPRETED
 from task_kernels.triton_tiles import gradient_tile, log_sum_exp
 
-__all__ = ["INTERPRETED", "gradient_tile", "log_sum_exp", "softmax_minus_onehot_", "task_sums"]
+DESCRIPTION = "Triton"
+
+__all__ = ["DESCRIPTION", "INTERPRETED", "gradient_tile", "log_sum_exp", "softmax_minus_onehot_", "task_sums"]

@@ -57,10 +57,10 @@ def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -
             16, they are read 128 bits at a time, and the columns from V to the next multiple of 16 belong
             to this function: what they hold is not used, not even a NaN, and is overwritten.
         bias: [V] or None; added in fp32.
-        labels: [N] integers below V; a negative one makes loss and gradient of the row 0.
+        labels: [N] integers; a negative one makes loss and gradient of the row 0.
 
     Returns:
-        losses [N] fp32, in nats. NaN where a logit is NaN or +∞, or all are −∞.
+        losses [N] fp32, in nats. NaN where a logit is NaN or +∞, or all are −∞, or the label is V or more.
     """
     num_rows, num_classes = logits.shape
     assert logits.stride(1) == 1 or num_classes == 1, "rows of logits must be contiguous"
@@ -70,21 +70,22 @@ def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -
     stride = logits.stride(0)
     width = triton.cdiv(num_classes, 16) * 16 if stride % 16 == 0 and num_rows > 1 else num_classes
     if bias is not None:
-        bias = functional.pad(bias, (0, width - num_classes))
+        bias = functional.pad(bias, (0, width - num_classes)).contiguous()
     configuration = row_configuration(num_classes, target_of(logits.device))
     kernel = _row_on_chip if configuration.on_chip else _row_in_loop
-    kernel[(num_rows,)](
-        logits,
-        bias,
-        labels,
-        losses,
-        stride,
-        num_classes,
-        width,
-        HAS_BIAS=bias is not None,
-        BLOCK=configuration.block,
-        num_warps=configuration.num_warps,
-    )
+    with torch.cuda.device_of(logits):
+        kernel[(num_rows,)](
+            logits,
+            bias,
+            labels.contiguous(),
+            losses,
+            stride,
+            num_classes,
+            width,
+            HAS_BIAS=bias is not None,
+            BLOCK=configuration.block,
+            num_warps=configuration.num_warps,
+        )
     return losses
 
 
@@ -103,9 +104,9 @@ def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) 
     sums = torch.zeros(num_tasks, dtype=torch.float32, device=losses.device)
     counts = torch.zeros(num_tasks, dtype=torch.int64, device=losses.device)
     if len(losses):
-        _sums_of_a_task[(num_tasks,)](
-            losses, task_ids, labels, sums, counts, len(losses), BLOCK=SUM_BLOCK, num_warps=4
-        )
+        columns = (losses.contiguous(), task_ids.contiguous(), labels.contiguous())
+        with torch.cuda.device_of(losses):
+            _sums_of_a_task[(num_tasks,)](*columns, sums, counts, len(losses), BLOCK=SUM_BLOCK, num_warps=4)
     return sums, counts
 
 
@@ -134,16 +135,17 @@ def _row_on_chip(
     classes = tl.arange(0, BLOCK)
     owned = classes < width
     label = tl.load(labels + row)
+    exists = label < num_classes
     if label < 0:
         tl.store(start + classes, tl.zeros((BLOCK,), tl.float32), mask=owned)
         tl.store(losses + row, 0.0)
     else:
         # The mask ends at a multiple of 16, which is what lets the compiler read 128 bits at a time.
         x = tl.load(start + classes, mask=owned, other=0.0, eviction_policy="evict_first").to(tl.float32)
-        x_label = tl.load(start + label).to(tl.float32)
+        x_label = tl.load(start + label, mask=exists, other=float("nan")).to(tl.float32)
         if HAS_BIAS:
             x += tl.load(bias + classes, mask=owned, other=0.0, eviction_policy="evict_last").to(tl.float32)
-            x_label += tl.load(bias + label).to(tl.float32)
+            x_label += tl.load(bias + label, mask=exists, other=0.0).to(tl.float32)
         x = tl.where(classes < num_classes, x, float("-inf"))
         peak = tl.max(x, axis=0) * LOG2_E
         powers = power_of_two(x, peak)
@@ -154,7 +156,7 @@ def _row_on_chip(
         # One more store for the label is cheaper than a comparison in every class. It comes after that of
         # the thread which owns the class.
         tl.debug_barrier()
-        tl.store(start + label, tl.exp2(exponent) / total - 1.0)
+        tl.store(start + label, tl.exp2(exponent) / total - 1.0, mask=exists)
 
 
 @triton.jit
@@ -173,15 +175,16 @@ def _row_in_loop(
     row = tl.program_id(0).to(tl.int64)
     start = logits + row * stride
     label = tl.load(labels + row)
+    exists = label < num_classes
     if label < 0:
         for first in range(0, width, BLOCK):
             classes = first + tl.arange(0, BLOCK)
             tl.store(start + classes, tl.zeros((BLOCK,), tl.float32), mask=classes < width)
         tl.store(losses + row, 0.0)
     else:
-        x_label = tl.load(start + label).to(tl.float32)
+        x_label = tl.load(start + label, mask=exists, other=float("nan")).to(tl.float32)
         if HAS_BIAS:
-            x_label += tl.load(bias + label).to(tl.float32)
+            x_label += tl.load(bias + label, mask=exists, other=0.0).to(tl.float32)
         peak = float("-inf")
         shift = 0.0
         totals = tl.zeros((BLOCK,), tl.float32)
@@ -211,7 +214,7 @@ def _row_in_loop(
             gradient = tl.where(classes < num_classes, power_of_two(x, shift) * scale, 0.0)
             tl.store(start + classes, gradient, mask=owned)
         tl.debug_barrier()
-        tl.store(start + label, tl.exp2(exponent) / total - 1.0)
+        tl.store(start + label, tl.exp2(exponent) / total - 1.0, mask=exists)
 
 
 @triton.jit

@@ -1,45 +1,17 @@
-"""Triton kernels that compute logits tile by tile and keep none: log-sum-exp, gradient of some classes.
-
-Products of bf16 and fp16 run on tensor cores and are summed in fp32. Products of fp32 are true fp32, not
-tf32: the reference is met to rounding, at the speed of the ordinary arithmetic units.
-"""
+"""Triton kernels that compute logits tile by tile and keep none: log-sum-exp, gradient of some classes."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs
-
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from task_kernels.triton_logits import tile_configuration, tile_constants, tile_of_logits
 from task_kernels.triton_rows import LN_2, LOG2_E, power_of_two
-from task_kernels.triton_targets import INTERPRETED, Target, num_processors, target_of
+from task_kernels.triton_targets import num_processors, target_of
 
 COMBINE_ROWS = 128
-
-
-@dataclass(frozen=True)
-class TileConfiguration:
-    """A tile of logits is [rows, classes], made from `depth` of the D inputs at a time."""
-
-    rows: int
-    classes: int
-    depth: int
-    num_warps: int
-    num_stages: int
-
-
-def tile_configuration(dtype: torch.dtype, target: Target) -> TileConfiguration:
-    """The configuration for operands of `dtype`.
-
-    A tile of 128 × 128 is the largest that leaves registers for the softmax beside the sums: with 256 on one
-    side, some of the GPUs spill. AMD's shared memory holds two stages of the pipeline. fp32 has no tensor
-    cores to feed, and smaller tiles.
-    """
-    if dtype == torch.float32:
-        return TileConfiguration(64, 64, 32, 4, 2)
-    return TileConfiguration(128, 128, 64, 8, 2 if target.backend == "hip" else 3)
 
 
 def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +22,10 @@ def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Ten
             in `weight`, they are read 128 bits at a time.
         weight: [V, D] in the type of `hidden`, rows contiguous.
         bias: [V] or None; added in fp32.
-        labels: [N] integers below V.
+        labels: [N] integers.
 
     Returns:
-        log-sum-exps [N] fp32; label logits [N] fp32, 0 where the label is negative.
+        log-sum-exps [N] and label logits [N], fp32. The logit of a negative label is 0, of one from V on NaN.
     """
     num_rows, size = hidden.shape
     assert hidden.stride(1) == 1 or size == 1, "rows of `hidden` must be contiguous"
@@ -67,30 +39,31 @@ def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Ten
     tiles_each = triton.cdiv(tiles, num_splits(row_blocks, tiles, num_processors(hidden.device)))
     splits = triton.cdiv(tiles, tiles_each)
     partials = hidden.new_empty(3, splits, num_rows, dtype=torch.float32)
-    _partial_log_sum_exp[(row_blocks, splits)](
-        hidden,
-        weight,
-        bias,
-        labels,
-        partials,
-        num_rows,
-        len(weight),
-        size,
-        hidden.stride(0),
-        weight.stride(0),
-        tiles_each,
-        **_constants(tile, size, bias),
-    )
-    _combine[(triton.cdiv(num_rows, COMBINE_ROWS),)](
-        partials,
-        log_sum_exps,
-        label_logits,
-        num_rows,
-        splits * num_rows,
-        splits,
-        BLOCK=COMBINE_ROWS,
-        num_warps=4,
-    )
+    with torch.cuda.device_of(hidden):
+        _partial_log_sum_exp[(row_blocks, splits)](
+            hidden,
+            weight,
+            None if bias is None else bias.contiguous(),
+            labels.contiguous(),
+            partials,
+            num_rows,
+            len(weight),
+            size,
+            hidden.stride(0),
+            weight.stride(0),
+            tiles_each,
+            **tile_constants(tile, size, bias),
+        )
+        _combine[(triton.cdiv(num_rows, COMBINE_ROWS),)](
+            partials,
+            log_sum_exps,
+            label_logits,
+            num_rows,
+            splits * num_rows,
+            splits,
+            BLOCK=COMBINE_ROWS,
+            num_warps=4,
+        )
     return log_sum_exps, label_logits
 
 
@@ -114,7 +87,7 @@ def gradient_tile(
         hidden: [N, D] fp32, bf16 or fp16, rows contiguous.
         weight: [V, D] in the type of `hidden`, rows contiguous.
         bias: [V] or None.
-        labels: [N] integers below V.
+        labels: [N] integers.
         log_sum_exps: [N] fp32, from `log_sum_exp`.
         first: 0 or a later class.
         last: V or an earlier class, after `first`.
@@ -127,13 +100,15 @@ def gradient_tile(
     num_classes = last - first
     width = triton.cdiv(num_classes, 16) * 16
     gradient = hidden.new_empty(num_rows, width)
-    if num_rows:
-        tile = tile_configuration(hidden.dtype, target_of(hidden.device))
+    if num_rows == 0:
+        return gradient[:, :num_classes]
+    tile = tile_configuration(hidden.dtype, target_of(hidden.device))
+    with torch.cuda.device_of(hidden):
         _gradient_of_classes[(triton.cdiv(num_rows, tile.rows), triton.cdiv(num_classes, tile.classes))](
             hidden,
             weight[first:last],
-            None if bias is None else bias[first:last],
-            labels,
+            None if bias is None else bias[first:last].contiguous(),
+            labels.contiguous(),
             log_sum_exps,
             gradient,
             num_rows,
@@ -143,57 +118,9 @@ def gradient_tile(
             hidden.stride(0),
             weight.stride(0),
             first,
-            **_constants(tile, size, bias),
+            **tile_constants(tile, size, bias),
         )
     return gradient[:, :num_classes]
-
-
-def _constants(tile: TileConfiguration, size: int, bias: Tensor | None) -> dict[str, int | bool]:
-    """What the two kernels of logits are compiled for."""
-    return {
-        "HAS_BIAS": bias is not None,
-        "WHOLE_DEPTH": size % tile.depth == 0,
-        "UPCAST": INTERPRETED,
-        "ROWS": tile.rows,
-        "CLASSES": tile.classes,
-        "DEPTH": tile.depth,
-        "num_warps": tile.num_warps,
-        "num_stages": tile.num_stages,
-    }
-
-
-@triton.jit
-def _tile_of_logits(
-    hidden_rows,
-    weight_rows,
-    bias,
-    classes,
-    size,
-    HAS_BIAS: tl.constexpr,
-    WHOLE_DEPTH: tl.constexpr,
-    UPCAST: tl.constexpr,
-    ROWS: tl.constexpr,
-    CLASSES: tl.constexpr,
-    DEPTH: tl.constexpr,
-):
-    """[ROWS, CLASSES] fp32, from pointers to the rows of both operands."""
-    if HAS_BIAS:
-        logits = tl.broadcast_to(tl.load(bias + classes).to(tl.float32)[None, :], (ROWS, CLASSES))
-    else:
-        logits = tl.zeros((ROWS, CLASSES), tl.float32)
-    inputs = tl.arange(0, DEPTH)
-    for done in range(0, size, DEPTH):
-        if WHOLE_DEPTH:
-            a = tl.load(hidden_rows[:, None] + (done + inputs)[None, :])
-            b = tl.load(weight_rows[:, None] + (done + inputs)[None, :])
-        else:
-            inside = (done + inputs < size)[None, :]
-            a = tl.load(hidden_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
-            b = tl.load(weight_rows[:, None] + (done + inputs)[None, :], mask=inside, other=0.0)
-        if UPCAST:  # the interpreter multiplies the bits of bf16 as if they were integers
-            a, b = a.to(tl.float32), b.to(tl.float32)
-        logits = tl.dot(a, b.T, logits, input_precision="ieee")
-    return logits
 
 
 @triton.jit
@@ -229,12 +156,12 @@ def _partial_log_sum_exp(
     peak = tl.full((ROWS,), float("-inf"), tl.float32)
     shift = tl.zeros((ROWS,), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
-    label_logit = tl.zeros((ROWS,), tl.float32)
+    label_logit = tl.where(label < num_classes, 0.0, float("nan"))
     for tile in range(split * tiles_each, (split + 1) * tiles_each):
         classes = tile * CLASSES + tl.arange(0, CLASSES)
         last = tl.minimum(classes, num_classes - 1)
         weight_rows = weight + last.to(tl.int64) * weight_stride
-        logits = _tile_of_logits(
+        logits = tile_of_logits(
             hidden_rows,
             weight_rows,
             bias,
@@ -273,7 +200,7 @@ def _combine(partials, log_sum_exps, label_logits, num_rows, plane, splits, BLOC
     label_logit = tl.zeros((BLOCK,), tl.float32)
     for _ in range(0, splits):
         own_peak = tl.load(place, mask=inside, other=0.0)
-        own_total = tl.load(place + plane, mask=inside, other=0.0)
+        own_total = tl.load(place + plane, mask=inside, other=1.0)
         label_logit += tl.load(place + 2 * plane, mask=inside, other=0.0)
         peak = tl.maximum(peak, own_peak)
         new_shift = tl.where(peak == float("-inf"), 0.0, peak)
@@ -311,7 +238,7 @@ def _gradient_of_classes(
     classes = tl.program_id(1) * CLASSES + tl.arange(0, CLASSES)
     existing = tl.minimum(rows, num_rows - 1).to(tl.int64)
     last = tl.minimum(classes, num_classes - 1)
-    logits = _tile_of_logits(
+    logits = tile_of_logits(
         hidden + existing * hidden_stride,
         weight + last.to(tl.int64) * weight_stride,
         bias,

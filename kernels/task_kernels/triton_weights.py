@@ -21,7 +21,9 @@ def softmax_weights(losses: Tensor, alpha: float, valid: Tensor) -> Tensor:
     """
     num_tasks = len(losses)
     weights = torch.empty_like(losses, requires_grad=False, memory_format=torch.contiguous_format)
-    if num_tasks:
+    if num_tasks == 0:
+        return weights
+    with torch.cuda.device_of(losses):
         _softmax_of_valid[(1,)](
             losses.detach().contiguous(),
             valid.contiguous().view(torch.uint8),

@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
+    # A thread that spins at the end of each operation starves the others where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only now: torch reads these variables when it is imported.
     import torch
     from loss_measure import measure, where

@@ -80,7 +80,7 @@ def cells(gpu: Gpu, problem: Problem) -> list[str]:
     (launch,) = launches_of_rows(gpu, torch.bfloat16, problem.classes, has_bias=True)
     result = check(gpu, launch)
     memory, issue = memory_time(gpu, 2 * problem.logits_bytes), issue_time(result, problem.rows)
-    # Where one row is resident in a processor, its memory may lie idle while it computes, or serve the others.
+    # Where one row is resident in a processor, memory may lie idle while it computes, or serve the others.
     best, worst = max(memory, issue), memory + issue
     products = 3 * product_time(gpu, problem)
     recomputing = 4 * product_time(gpu, problem)

@@ -23,7 +23,7 @@ class Backend(Protocol):
         The logits are not kept. Where the row is left out, the latter is 0.
         """
 
-    def gradient_tile(
+    def gradient_tile_(
         self,
         hidden: Tensor,
         weight: Tensor,
@@ -31,9 +31,9 @@ class Backend(Protocol):
         labels: Tensor,
         log_sum_exps: Tensor,
         first: int,
-        last: int,
-    ) -> Tensor:
-        """Columns [first, last) of softmax − onehot, made again, in the type of `hidden`."""
+        gradient: Tensor,
+    ) -> None:
+        """Write columns [first, first + v) of softmax − onehot, made again, to gradient [N, v]."""
 
     def task_sums(
         self, losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int

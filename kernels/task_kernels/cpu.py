@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from task_kernels import cpu_rows
-from task_kernels.logits import empty_logits
-from task_kernels.tiled import class_tiles
+from task_kernels.logits import class_tiles
 
 _LOG = logging.getLogger("task_kernels")
 
@@ -41,27 +40,24 @@ def log_sum_exp(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Ten
     """See `Backend`."""
     peaks = hidden.new_full((len(hidden),), -torch.inf, dtype=torch.float32)
     sums, label_logits = torch.zeros_like(peaks), torch.zeros_like(peaks)
-    for first, last in class_tiles(len(hidden), weight):
-        logits = _logits_tile(hidden, weight, first, last)
-        tile_bias = None if bias is None else _fp32(bias[first:last])
+    for first, logits in class_tiles(hidden, weight):
+        tile_bias = _multiply_(hidden, weight, bias, first, logits)
         _rows(logits).add_log_sum_exp_(logits, tile_bias, labels - first, peaks, sums, label_logits)
     return peaks + sums.log(), label_logits
 
 
-def gradient_tile(
+def gradient_tile_(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     labels: Tensor,
     log_sum_exps: Tensor,
     first: int,
-    last: int,
-) -> Tensor:
+    gradient: Tensor,
+) -> None:
     """See `Backend`."""
-    logits = _logits_tile(hidden, weight, first, last)
-    tile_bias = None if bias is None else _fp32(bias[first:last])
-    _rows(logits).gradient_(logits, tile_bias, labels - first, log_sum_exps)
-    return logits
+    tile_bias = _multiply_(hidden, weight, bias, first, gradient)
+    _rows(gradient).gradient_(gradient, tile_bias, labels - first, log_sum_exps)
 
 
 def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
@@ -75,9 +71,13 @@ def _rows(logits: Tensor) -> Any:
     return OPERATOR if OPERATOR is not None and logits.dtype in _COMPILED_FOR else cpu_rows
 
 
-def _logits_tile(hidden: Tensor, weight: Tensor, first: int, last: int) -> Tensor:
-    logits = empty_logits(len(hidden), last - first, hidden)
-    return torch.mm(hidden, weight[first:last].t(), out=logits)
+def _multiply_(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, first: int, logits: Tensor
+) -> Tensor | None:
+    """Write hidden · weightᵀ for the classes from `first` on to logits [N, v]; return their bias."""
+    last = first + logits.shape[1]
+    torch.mm(hidden, weight[first:last].t(), out=logits)
+    return None if bias is None else _fp32(bias[first:last])
 
 
 def _fp32(bias: Tensor | None) -> Tensor | None:

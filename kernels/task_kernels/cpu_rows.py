@@ -8,19 +8,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_CHUNK_BYTES = 4 * 1024**2
+_CHUNK_BYTES = 16 * 1024**2
 
 
 def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor, losses: Tensor) -> None:
     """Turn logits [N, V] into softmax(logits + bias) − onehot(labels); write losses [N] fp32."""
     for rows in _chunks(logits):
-        x = _with_bias(logits[rows], bias)
+        x = _fp32_(logits[rows], bias)
         label = labels[rows, None]
-        log_sum_exps = torch.logsumexp(x, dim=1, keepdim=True)
-        losses[rows] = (log_sum_exps - x.gather(1, label))[:, 0]
-        share = x.sub_(log_sum_exps).exp_()
-        share.scatter_add_(1, label, share.new_full(label.shape, -1.0))
-        logits[rows] = share
+        label_logits = x.gather(1, label)
+        peaks = x.amax(dim=1, keepdim=True)
+        sums = x.sub_(peaks).exp_().sum(dim=1, keepdim=True)
+        losses[rows] = (sums.log() + (peaks - label_logits))[:, 0]
+        x.div_(sums).scatter_add_(1, label, x.new_full(label.shape, -1.0))
+        logits[rows] = x
 
 
 def add_log_sum_exp_(
@@ -31,7 +32,7 @@ def add_log_sum_exp_(
     `labels` count from the first of these columns; a label among them has its logit written.
     """
     for rows in _chunks(logits):
-        x = _with_bias(logits[rows], bias)
+        x = _fp32(logits[rows], bias)
         here = (labels[rows] >= 0) & (labels[rows] < x.shape[1])
         label_logits[rows] = torch.where(here, _at(x, labels[rows]), label_logits[rows])
         peak = torch.maximum(peaks[rows], x.amax(dim=1))
@@ -43,7 +44,7 @@ def add_log_sum_exp_(
 def gradient_(logits: Tensor, bias: Tensor | None, labels: Tensor, log_sum_exps: Tensor) -> None:
     """Turn logits [N, v] into exp(logits + bias − log_sum_exps) − onehot(labels)."""
     for rows in _chunks(logits):
-        share = _with_bias(logits[rows], bias).sub_(log_sum_exps[rows, None]).exp_()
+        share = _fp32_(logits[rows], bias).sub_(log_sum_exps[rows, None]).exp_()
         here = (labels[rows] >= 0) & (labels[rows] < share.shape[1])
         label = labels[rows].clamp(0, share.shape[1] - 1)[:, None]
         share.scatter_add_(1, label, -here.float()[:, None])
@@ -56,9 +57,16 @@ def _chunks(logits: Tensor) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, num_rows, step))
 
 
-def _with_bias(logits: Tensor, bias: Tensor | None) -> Tensor:
-    """The sum in fp32, as new memory."""
+def _fp32(logits: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits + bias as new memory."""
     return logits.to(torch.float32, copy=True) if bias is None else logits + bias
+
+
+def _fp32_(logits: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits + bias, where they stand if they are fp32."""
+    if logits.dtype != torch.float32:
+        return _fp32(logits, bias)
+    return logits if bias is None else logits.add_(bias)
 
 
 def _at(x: Tensor, labels: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
-"""Memory for a matrix of logits."""
+"""Memory for a matrix of logits, whole or a tile at a time."""
 
 import mmap
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 _ROW_MULTIPLE = 16
 _HUGE_PAGES_FROM_BYTES = 32 * 1024**2  # what is smaller comes from memory that was touched before
+_TILE_BYTES = {"cpu": 16 * 1024**2, "cuda": 64 * 1024**2}
+_TILE_MULTIPLE = 128
 
 
 def empty_logits(num_rows: int, num_classes: int, like: Tensor) -> Tensor:
@@ -26,6 +29,20 @@ def empty_logits(num_rows: int, num_classes: int, like: Tensor) -> Tensor:
         if on_cpu:  # oneDNN's bf16 product of an odd number of columns reads one more: a NaN there spreads
             rows[:, num_classes:] = 0
     return rows[:, :num_classes]
+
+
+def class_tiles(hidden: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The first class of each tile of V classes, and a matrix [N, v] for it, uninitialised.
+
+    All tiles lie in the same memory: 16 MiB on a CPU, 64 MiB on a GPU, or as much as `hidden` [N, D] takes
+    where that is more. `weight` is [V, D].
+    """
+    num_rows, (num_classes, size) = len(hidden), weight.shape
+    width = max(_TILE_BYTES[hidden.device.type] // (max(num_rows, 1) * hidden.element_size()), size)
+    width = min(-(-width // _TILE_MULTIPLE) * _TILE_MULTIPLE, num_classes)
+    tile = empty_logits(num_rows, width, hidden)
+    for first in range(0, num_classes, width):
+        yield first, tile[:, : num_classes - first]
 
 
 def _in_huge_pages(num_bytes: int, dtype: torch.dtype) -> Tensor:

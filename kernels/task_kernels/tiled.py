@@ -8,9 +8,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from task_kernels.backend import Backend
-
-_TILE_BYTES = {"cpu": 16 * 1024**2, "cuda": 64 * 1024**2}
-_CLASS_MULTIPLE = 128
+from task_kernels.logits import class_tiles
 
 
 class TiledCrossEntropy(Function):
@@ -42,8 +40,9 @@ class TiledCrossEntropy(Function):
         d_hidden = torch.zeros_like(hidden, dtype=torch.float32) if for_hidden else None
         d_weight = torch.empty_like(weight) if for_weight else None
         d_bias = torch.empty_like(bias) if for_bias else None
-        for first, last in class_tiles(len(hidden), weight):
-            gradient = ctx.backend.gradient_tile(hidden, weight, bias, labels, log_sum_exps, first, last)
+        for first, gradient in class_tiles(hidden, weight):
+            ctx.backend.gradient_tile_(hidden, weight, bias, labels, log_sum_exps, first, gradient)
+            last = first + gradient.shape[1]
             if d_hidden is not None:
                 d_hidden += torch.mm(gradient, weight[first:last])
             if d_weight is not None:
@@ -53,14 +52,3 @@ class TiledCrossEntropy(Function):
         if d_hidden is not None:
             d_hidden = d_hidden.mul_(column).to(hidden.dtype)
         return d_hidden, d_weight, d_bias, None, None
-
-
-def class_tiles(num_rows: int, weight: Tensor) -> list[tuple[int, int]]:
-    """(first, last) of each tile of the V classes of weight [V, D].
-
-    A tile of logits takes 16 MiB on a CPU, 64 MiB on a GPU, or as much as `hidden` where that is more.
-    """
-    num_classes, size = weight.shape
-    width = max(_TILE_BYTES[weight.device.type] // (max(num_rows, 1) * weight.element_size()), size)
-    width = -(-width // _CLASS_MULTIPLE) * _CLASS_MULTIPLE
-    return [(first, min(first + width, num_classes)) for first in range(0, num_classes, width)]

@@ -118,6 +118,12 @@ def power_of_two(x, peak):
 
 
 @triton.jit
+def finite(peak):
+    """The peak, or 0 before the first finite number: −∞ − (−∞) would be NaN."""
+    return tl.where(peak == float("-inf"), 0.0, peak)
+
+
+@triton.jit
 def _row_on_chip(
     logits,
     bias,
@@ -186,7 +192,6 @@ def _row_in_loop(
         if HAS_BIAS:
             x_label += tl.load(bias + label, mask=exists, other=0.0).to(tl.float32)
         peak = float("-inf")
-        shift = 0.0
         totals = tl.zeros((BLOCK,), tl.float32)
         for first in range(0, width, BLOCK):
             classes = first + tl.arange(0, BLOCK)
@@ -195,11 +200,11 @@ def _row_in_loop(
             if HAS_BIAS:
                 x += tl.load(bias + classes, mask=owned, other=0.0).to(tl.float32)
             x = tl.where(classes < num_classes, x, float("-inf"))
-            peak = tl.maximum(peak, tl.max(x, axis=0) * LOG2_E)
-            # Before the first finite class, −∞ − (−∞) would be NaN.
-            new_shift = tl.where(peak == float("-inf"), 0.0, peak)
-            totals = totals * tl.exp2(shift - new_shift) + power_of_two(x, new_shift)
-            shift = new_shift
+            new_peak = tl.maximum(peak, tl.max(x, axis=0) * LOG2_E)
+            shift = finite(new_peak)
+            totals = totals * tl.exp2(peak - shift) + power_of_two(x, shift)
+            peak = new_peak
+        shift = finite(peak)
         total = tl.sum(totals, axis=0)
         exponent = x_label * LOG2_E - shift
         tl.store(losses + row, (tl.log2(total) - exponent) * LN_2)

@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from task_kernels.triton_logits import tile_configuration, tile_constants, tile_of_logits
-from task_kernels.triton_rows import LN_2, LOG2_E, power_of_two
+from task_kernels.triton_rows import LN_2, LOG2_E, finite, power_of_two
 from task_kernels.triton_targets import num_processors, target_of
 
 COMBINE_ROWS = 128
@@ -154,7 +154,6 @@ def _partial_log_sum_exp(
     hidden_rows = hidden + existing * hidden_stride
     label = tl.load(labels + existing)
     peak = tl.full((ROWS,), float("-inf"), tl.float32)
-    shift = tl.zeros((ROWS,), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     label_logit = tl.where(label < num_classes, 0.0, float("nan"))
     for tile in range(split * tiles_each, (split + 1) * tiles_each):
@@ -176,11 +175,10 @@ def _partial_log_sum_exp(
         )
         logits = tl.where((classes < num_classes)[None, :], logits, float("-inf"))
         label_logit += tl.sum(tl.where(classes[None, :] == label[:, None], logits, 0.0), axis=1)
-        peak = tl.maximum(peak, tl.max(logits, axis=1) * LOG2_E)
-        # Before the first finite class, −∞ − (−∞) would be NaN.
-        new_shift = tl.where(peak == float("-inf"), 0.0, peak)
-        total = total * tl.exp2(shift - new_shift) + tl.sum(power_of_two(logits, new_shift[:, None]), axis=1)
-        shift = new_shift
+        new_peak = tl.maximum(peak, tl.max(logits, axis=1) * LOG2_E)
+        shift = finite(new_peak)
+        total = total * tl.exp2(peak - shift) + tl.sum(power_of_two(logits, shift[:, None]), axis=1)
+        peak = new_peak
     place = partials + split.to(tl.int64) * num_rows + rows
     plane = tl.num_programs(1).to(tl.int64) * num_rows
     tl.store(place, peak, mask=inside)
@@ -195,19 +193,18 @@ def _combine(partials, log_sum_exps, label_logits, num_rows, plane, splits, BLOC
     inside = rows < num_rows
     place = partials + rows
     peak = tl.full((BLOCK,), float("-inf"), tl.float32)
-    shift = tl.zeros((BLOCK,), tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
     label_logit = tl.zeros((BLOCK,), tl.float32)
     for _ in range(0, splits):
         own_peak = tl.load(place, mask=inside, other=0.0)
         own_total = tl.load(place + plane, mask=inside, other=1.0)
         label_logit += tl.load(place + 2 * plane, mask=inside, other=0.0)
-        peak = tl.maximum(peak, own_peak)
-        new_shift = tl.where(peak == float("-inf"), 0.0, peak)
-        total = total * tl.exp2(shift - new_shift) + own_total * tl.exp2(own_peak - new_shift)
-        shift = new_shift
+        new_peak = tl.maximum(peak, own_peak)
+        shift = finite(new_peak)
+        total = total * tl.exp2(peak - shift) + own_total * tl.exp2(own_peak - shift)
+        peak = new_peak
         place += num_rows
-    tl.store(log_sum_exps + rows, (shift + tl.log2(total)) * LN_2, mask=inside)
+    tl.store(log_sum_exps + rows, (finite(peak) + tl.log2(total)) * LN_2, mask=inside)
     tl.store(label_logits + rows, label_logit, mask=inside)
 
 

@@ -24,11 +24,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from task_kernels import triton_rows, triton_tiles, triton_weights
+from task_kernels.logits import empty_logits
 
 CONSOLE = Console()
 WIDE, MATRIX = "128-bit loads", "matrix instructions"
 ROWS, SIZE, TASKS = 4_096, 768, 9
 VOCABULARY = 30_522
+TILE = 2_048
 # One for each block of the kernels over rows; the last is for the loop. None is divisible by 16.
 VOCABULARIES = (4_090, 8_190, 16_382, VOCABULARY, 250_002)
 ODD_SIZE = 784  # a multiple of 16 that is none of a tile's depth
@@ -114,8 +116,7 @@ def launches_of_rows(gpu: Gpu, dtype: torch.dtype, num_classes: int, has_bias: b
     """The kernels over rows of logits [4096, V]."""
     problem = f"{NAMES[dtype]} V={num_classes:,}{' bias' if has_bias else ''}"
     needs = {"_row_on_chip": (WIDE,), "_row_in_loop": (WIDE,)}
-    stride = -(-num_classes // 16) * 16
-    logits = torch.empty(ROWS, stride, dtype=dtype, device="meta")[:, :num_classes]
+    logits = empty_logits(ROWS, num_classes, torch.empty(0, dtype=dtype, device="meta"))
     bias = torch.empty(num_classes, dtype=dtype, device="meta") if has_bias else None
     with recording(problem, gpu.target, gpu.processors, needs) as launches:
         triton_rows.softmax_minus_onehot_(logits, bias, labels_of_rows())
@@ -132,7 +133,8 @@ def launches_of_tiles(gpu: Gpu, dtype: torch.dtype, size: int, has_bias: bool) -
     of_kernels = {"_partial_log_sum_exp": needs, "_gradient_of_classes": needs}
     with recording(problem, gpu.target, gpu.processors, of_kernels) as launches:
         log_sum_exps, _ = triton_tiles.log_sum_exp(hidden, weight, bias, labels_of_rows())
-        triton_tiles.gradient_tile(hidden, weight, bias, labels_of_rows(), log_sum_exps, 2_048, 4_096)
+        gradient = empty_logits(ROWS, TILE, hidden)
+        triton_tiles.gradient_tile_(hidden, weight, bias, labels_of_rows(), log_sum_exps, TILE, gradient)
     return launches
 
 

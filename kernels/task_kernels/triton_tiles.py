@@ -72,16 +72,16 @@ def num_splits(row_blocks: int, tiles: int, processors: int) -> int:
     return max(1, min(tiles, triton.cdiv(4 * processors, row_blocks)))
 
 
-def gradient_tile(
+def gradient_tile_(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     labels: Tensor,
     log_sum_exps: Tensor,
     first: int,
-    last: int,
-) -> Tensor:
-    """Columns [first, last) of softmax − onehot, from logits that are computed again.
+    gradient: Tensor,
+) -> None:
+    """Columns of softmax − onehot, from logits that are computed again.
 
     Args:
         hidden: [N, D] fp32, bf16 or fp16, rows contiguous.
@@ -89,20 +89,17 @@ def gradient_tile(
         bias: [V] or None.
         labels: [N] integers.
         log_sum_exps: [N] fp32, from `log_sum_exp`.
-        first: 0 or a later class.
-        last: V or an earlier class, after `first`.
-
-    Returns:
-        [N, last − first] in the type of `hidden`; its row stride is a multiple of 16. Rows with a negative
-        label are 0.
+        first: the class of the first column.
+        gradient: [N, v] in the type of `hidden`, written; rows contiguous. Where their stride is a multiple
+            of 16, so are the columns that are written. Rows with a negative label become 0.
     """
-    num_rows, size = hidden.shape
-    num_classes = last - first
-    width = triton.cdiv(num_classes, 16) * 16
-    gradient = hidden.new_empty(num_rows, width)
+    (num_rows, size), num_classes = hidden.shape, gradient.shape[1]
     if num_rows == 0:
-        return gradient[:, :num_classes]
+        return
+    stride = gradient.stride(0)
+    width = triton.cdiv(num_classes, 16) * 16 if stride % 16 == 0 and num_rows > 1 else num_classes
     tile = tile_configuration(hidden.dtype, target_of(hidden.device))
+    last = first + num_classes
     with torch.cuda.device_of(hidden):
         _gradient_of_classes[(triton.cdiv(num_rows, tile.rows), triton.cdiv(num_classes, tile.classes))](
             hidden,
@@ -117,10 +114,10 @@ def gradient_tile(
             size,
             hidden.stride(0),
             weight.stride(0),
+            stride,
             first,
             **tile_constants(tile, size, bias),
         )
-    return gradient[:, :num_classes]
 
 
 @triton.jit
@@ -222,6 +219,7 @@ def _gradient_of_classes(
     size,
     hidden_stride,
     weight_stride,
+    stride,
     first,
     HAS_BIAS: tl.constexpr,
     WHOLE_DEPTH: tl.constexpr,
@@ -252,5 +250,5 @@ def _gradient_of_classes(
     share = power_of_two(logits, (tl.load(log_sum_exps + existing) * LOG2_E)[:, None])
     here = classes[None, :] + first == label[:, None]
     share = tl.where((label >= 0)[:, None], tl.where(here, share - 1.0, share), 0.0)
-    place = gradient + rows.to(tl.int64)[:, None] * width + classes[None, :]
+    place = gradient + rows.to(tl.int64)[:, None] * stride + classes[None, :]
     tl.store(place, share, mask=(rows < num_rows)[:, None] & (classes < width)[None, :])

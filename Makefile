@@ -70,7 +70,7 @@ docs: setup
 # The versions that are installed now become the pinned ones. torch's CPU build asks for no triton, its CUDA
 # build for one exact version: keep that one.
 lock: setup
-	pip freeze --all --exclude-editable | grep -v -e '^pip==' -e '^en-core-web-sm' | sed 's/+cpu//' > requirements.lock
+	pip freeze --all --exclude-editable | grep -v -e '^pip==' -e '^en[-_]core[-_]web[-_]sm' | sed 's/+cpu//' > requirements.lock
 
 clean:
 	rm -rf $(VENV) .cache runs

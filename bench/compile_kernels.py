@@ -23,10 +23,10 @@ from recorded_launches import NAMES, Launch, recording
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from tables import CONSOLE, print_whole
 from task_kernels import triton_rows, triton_tiles, triton_weights
 from task_kernels.logits import empty_logits
 
-CONSOLE = Console()
 WIDE, MATRIX = "128-bit loads", "matrix instructions"
 ROWS, SIZE, TASKS = 4_096, 768, 9
 VOCABULARY = 30_522
@@ -74,7 +74,7 @@ def main() -> int:
     ]
 
     print_table(results)
-    CONSOLE.print(f"{machine('torch', 'triton')}; no GPU was used", highlight=False)
+    CONSOLE.print(f"{machine('torch', 'triton')}; no GPU was used")
     if options.json:
         options.json.write_text(json.dumps([as_json(result) for result in results], indent=1))
     if options.markdown:
@@ -105,11 +105,10 @@ def launches_on(gpu: Gpu) -> Iterator[Launch]:
 
 def unique(launches: Iterable[Launch]) -> list[Launch]:
     """Launches that are compiled alike, once."""
-    return list(
-        {
-            (launch.kernel.__name__, str(launch.source()), str(launch.options)): launch for launch in launches
-        }.values()
-    )
+    found: dict[tuple[str, ...], Launch] = {}
+    for launch in launches:
+        found.setdefault((launch.kernel.__name__, str(launch.source()), str(launch.options)), launch)
+    return list(found.values())
 
 
 def launches_of_rows(gpu: Gpu, dtype: torch.dtype, num_classes: int, has_bias: bool) -> list[Launch]:
@@ -177,23 +176,26 @@ def print_table(results: list[Result]) -> None:
         table.add_column(column, justify="left" if column in (*COLUMNS[:3], "matrix") else "right")
     for result in results:
         table.add_row(*result.cells(), style="red" if result.failures else None)
-    CONSOLE.print(table)
+    print_whole(table)
 
 
 def markdown(results: list[Result]) -> Iterator[str]:
     """The table for docs: registers / shared bytes, kernels and problems down, GPUs across."""
     yield "| kernel | problem | warps | " + " | ".join(gpu.architecture for gpu in GPUS) + " |"
     yield "|---|---|---|" + "---|" * len(GPUS)
-    rows: dict[tuple[str, str], list[Result]] = {}
+    rows: dict[tuple[str, str], dict[Gpu, Result]] = {}
     for result in results:
-        rows.setdefault((result.name, result.launch.problem), []).append(result)
+        rows.setdefault((result.name, result.launch.problem), {})[result.gpu] = result
     for (name, problem), of_gpus in rows.items():
-        warps = dict.fromkeys(str(result.launch.options["num_warps"]) for result in of_gpus)
-        cells = (
-            f"{facts.registers} / {facts.shared_bytes:,}" if (facts := result.compiled) else "–"
-            for result in of_gpus
-        )
+        warps = dict.fromkeys(str(result.launch.options["num_warps"]) for result in of_gpus.values())
+        cells = (cell(of_gpus.get(gpu)) for gpu in GPUS)
         yield f"| {name} | {problem} | {', '.join(warps)} | " + " | ".join(cells) + " |"
+
+
+def cell(result: Result | None) -> str:
+    """Registers and shared bytes; a dash where nothing was compiled that is not in another row."""
+    facts = result.compiled if result else None
+    return f"{facts.registers} / {facts.shared_bytes:,}" if facts else "–"
 
 
 def as_json(result: Result) -> dict[str, object]:

@@ -32,7 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
     from loss_measure import measure, where
     from loss_peers import Case
-    from loss_report import CONSOLE, as_json, judge, print_errors, print_speed, print_targets, wrong_results
+    from loss_report import (
+        TARGET_SIZES,
+        as_json,
+        judge,
+        print_errors,
+        print_speed,
+        print_targets,
+        wrong_results,
+    )
+    from tables import CONSOLE
 
     if options.plot:  # before the work, so that a missing matplotlib costs none
         from loss_plot import draw
@@ -53,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found.append(measure(case, options.rounds))
             print_errors(found[-1])
             print_speed(found[-1])
-    verdicts = judge(found)
-    print_targets(verdicts)
+    verdicts = judge(found) if (options.rows, options.vocab) == TARGET_SIZES else []
+    if verdicts:
+        print_targets(verdicts)
     if options.json:
         options.json.write_text(json.dumps(as_json(place, vars(options), found, verdicts), indent=1) + "\n")
     if options.plot:

@@ -6,10 +6,9 @@ from typing import Any
 
 from loss_measure import Found, Result
 from loss_peers import FALLBACK, FULL, LOW, PEERS, PLAIN, PRODUCTS
-from rich.console import Console
 from rich.table import Table
+from tables import CONSOLE, print_whole
 
-CONSOLE = Console(highlight=False, width=112)
 MIB = 2**20
 FASTEST_PEER = "fastest peer"
 
@@ -26,6 +25,8 @@ class Target:
     dims: int | None = None
 
 
+TARGET_SIZES = (1_024, 30_522)
+"""The rows and the vocabulary that the targets are meant for."""
 TARGETS = (
     Target("time", FULL, PRODUCTS, 1.08, "fp32"),
     Target("time", FULL, PRODUCTS, 1.35, "bf16", 256),
@@ -99,7 +100,7 @@ def print_errors(found: Found) -> None:
         if result.errors:
             errors = (f"{error:.0e}" for error in result.errors.values())
             table.add_row(result.name, *errors, "WRONG" if result.wrong else "")
-    CONSOLE.print(table)
+    print_whole(table)
 
 
 def print_speed(found: Found) -> None:
@@ -114,7 +115,7 @@ def print_speed(found: Found) -> None:
             median = f"{statistics.median(result.seconds) * 1e3:,.1f}"
             ratios = (spread(time_ratios(result, base)) for base in (products, plain))
             table.add_row(result.name, median, *ratios, *peak_cells(result, plain))
-    CONSOLE.print(table)
+    print_whole(table)
     for result in found.results.values():
         if result.note:
             CONSOLE.print(f"{result.name}: {result.note}")
@@ -147,7 +148,7 @@ def print_targets(verdicts: list[Verdict]) -> None:
         ratio = "–" if item.ratio is None else f"{item.ratio:.2f}"
         numbers = (f"{item.limit:.2f}", ratio, answers[item.met])
         table.add_row(item.case, item.quantity, item.variant, item.base, *numbers)
-    CONSOLE.print(table)
+    print_whole(table)
 
 
 def wrong_results(cases: list[Found]) -> list[str]:

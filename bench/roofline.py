@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from compile_kernels import Result, check, launches_of_rows
 from gpus import GPUS, Gpu
-from rich.console import Console
 from rich.table import Table
+from tables import print_whole
 
-CONSOLE = Console()
 BYTES = 2  # of a bf16
 COLUMNS = (
     "GPU",
@@ -70,7 +69,7 @@ def main() -> None:
     )
     for row in rows:
         table.add_row(*row)
-    CONSOLE.print(table)
+    print_whole(table)
     if options.markdown:
         options.markdown.write_text("\n".join(markdown(rows)) + "\n")
 

@@ -20,7 +20,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/.cache/torch_extensions
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/torchinductor
 export TRITON_CACHE_DIR := $(CURDIR)/.cache/triton
 
-.PHONY: setup demo test lint docs lock clean
+.PHONY: setup operator demo test lint docs lock clean
 
 setup: $(STAMP)
 
@@ -33,8 +33,16 @@ $(STAMP): requirements.lock requirements-tagger.txt pyproject.toml setup.py $(wi
 		$(PYTHON) -m venv $(VENV); }
 	@pip install --no-cache-dir --requirement requirements.lock
 	@pip install --no-cache-dir --quiet --no-deps --requirement requirements-tagger.txt
-	@pip install --no-cache-dir --quiet --no-deps --no-build-isolation --editable .
+	@$(MAKE) --no-print-directory operator
 	@touch $(STAMP)
+
+# The project itself, and the loss kernel's C++ operator where a compiler is there; after installing one, run
+# this again.
+operator:
+	@rm -f kernels/task_kernels/*.so
+	@PYTHONWARNINGS=ignore pip install --no-cache-dir --quiet --no-deps --no-build-isolation --editable .
+	@ls kernels/task_kernels/*.so >/dev/null 2>&1 && echo "Loss kernel: C++ operator built" || \
+		echo "Loss kernel: no C++ compiler, so torch operations, which are slower (g++, then make operator)"
 
 demo: export OMP_NUM_THREADS := 1
 demo: setup

@@ -18,7 +18,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+
+from arguments import output_file, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("--device cuda: torch finds no GPU here", file=sys.stderr)
         return 2
     place = where(options.device)
-    CONSOLE.print(place)
+    CONSOLE.print(place, soft_wrap=True)
     CONSOLE.print(
         f"{options.rows:,} rows, {options.vocab:,} words, {options.tasks} tasks, {options.rounds} rounds\n"
     )
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(as_json(place, vars(options), found, verdicts), indent=1) + "\n")
     if options.plot:
-        draw(found, options.plot)
+        draw(found, place, options.plot)
 
     wrong = wrong_results(found)
     for line in wrong:
@@ -88,17 +89,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", type=positive, default=9, help="T (default: %(default)s)")
     add("--threads", type=positive, default=2, help="CPU threads (default: %(default)s)")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
-    add("--plot", type=Path, metavar="FILE.png", help="draw times and memory there")
-    add("--json", type=Path, metavar="FILE", help="write every number there")
+    add("--plot", type=output_file, metavar="FILE.png", help="draw times and memory there")
+    add("--json", type=output_file, metavar="FILE", help="write every number there")
     return parser.parse_args(arguments)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 if __name__ == "__main__":

@@ -11,15 +11,18 @@ from unittest import mock
 
 import task_kernels
 import torch
+from task_kernels.logits import empty_logits
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions, functional
 
 PRODUCTS = "three matrix products"
+PRODUCTS_IN_PLACE = "the products, our memory"
 FULL, LOW, FALLBACK = "ours, memory=full", "ours, memory=low", "ours, torch fallback"
 PLAIN, COMPILED = "plain torch", "torch.compile"
-CHUNKED, CHUNKED_256 = "linear_cross_entropy", "linear_cross_entropy, 256"
+CHUNKED, CHUNKED_256 = "linear_cross_entropy", "linear_cross_entropy, chunks of 256 rows"
 LIGER, CUT = "Liger", "cut-cross-entropy"
 OURS = (FULL, LOW, FALLBACK)
+BOUNDS = (PRODUCTS, PRODUCTS_IN_PLACE)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -105,6 +108,14 @@ def three_products(problem: Problem) -> tuple[Tensor, Tensor]:
     """What all share: logits = H·Wᵀ, dH = G·W and dW = Gᵀ·H, the logits in the place of their gradient G."""
     with torch.no_grad():
         logits = torch.mm(problem.hidden, problem.weight.T)
+        return torch.mm(logits, problem.weight), torch.mm(logits.T, problem.hidden)
+
+
+def products_in_our_memory(problem: Problem) -> tuple[Tensor, Tensor]:
+    """The three products with the logits where our kernel has them: in huge pages, in aligned rows."""
+    with torch.no_grad():
+        logits = empty_logits(len(problem.hidden), len(problem.weight), problem.hidden)
+        torch.mm(problem.hidden, problem.weight.T, out=logits)
         return torch.mm(logits, problem.weight), torch.mm(logits.T, problem.hidden)
 
 
@@ -238,6 +249,7 @@ def require(package: str, device: str) -> None:
 
 VARIANTS: dict[str, Callable[[str], Step]] = {
     PRODUCTS: lambda device: three_products,
+    PRODUCTS_IN_PLACE: lambda device: products_in_our_memory,
     FULL: lambda device: lambda problem: ours(problem, "full"),
     LOW: lambda device: lambda problem: ours(problem, "low"),
     FALLBACK: fallback,
@@ -249,4 +261,4 @@ VARIANTS: dict[str, Callable[[str], Step]] = {
     CUT: cut,
 }
 """Given the device, the step of each; raises Unavailable."""
-PEERS = tuple(name for name in VARIANTS if name not in (PRODUCTS, *OURS))
+PEERS = tuple(name for name in VARIANTS if name not in (*BOUNDS, *OURS))

@@ -1,11 +1,12 @@
 """The picture that `loss_kernel.py` draws of its numbers."""
 
 import statistics
+import textwrap
 from pathlib import Path
 
 from loss_measure import Found, Result
-from loss_peers import OURS, PRODUCTS
-from loss_report import MIB, time_ratios
+from loss_peers import BOUNDS, OURS, PRODUCTS
+from loss_report import MIB, ratio, time_ratios
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,8 +15,8 @@ BAR_INCHES, MARGIN_INCHES = 0.24, 1.0
 LONGEST_RATIO = 4
 
 
-def draw(cases: list[Found], path: Path) -> None:
-    """A row for each case: time over the three products with its range, and peak memory."""
+def draw(cases: list[Found], place: str, path: Path) -> None:
+    """A row for each case: time over the three products with its range, and peak memory; `place` above."""
     heights = [max(1, len(timed(found))) * BAR_INCHES + MARGIN_INCHES for found in cases]
     figure = Figure(figsize=(10, sum(heights)), layout="constrained")
     axes = figure.subplots(len(cases), 2, squeeze=False, sharey="row", height_ratios=heights)
@@ -26,6 +27,8 @@ def draw(cases: list[Found], path: Path) -> None:
         time_axes.set_title(found.case.title, loc="left", fontweight="bold")
         draw_times(time_axes, results, found.results[PRODUCTS])
         draw_peaks(peak_axes, results)
+    sizes = f"N = {cases[0].case.rows:,}, V = {cases[0].case.vocab:,}: forward and backward. {place}"
+    figure.suptitle(textwrap.fill(sizes, 120), x=0.01, ha="left", fontsize=8)
     figure.savefig(path, dpi=150)
 
 
@@ -45,7 +48,7 @@ def draw_times(axes: Axes, results: list[Result], products: Result) -> None:
     axes.barh(range(len(results)), medians, color=colours(results), xerr=(below, above), error_kw=whiskers)
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     for place, values in enumerate(ratios):
-        text = f"{medians[place]:.2f}" + (" →" if max(values) > limit else "")
+        text = ratio(medians[place]) + (" →" if max(values) > limit else "")
         axes.annotate(text, (min(max(values), limit), place), **beside_a_bar())
     tidy(axes, "time / time of the three matrix products: median, min – max", limit)
 
@@ -63,7 +66,7 @@ def draw_peaks(axes: Axes, results: list[Result]) -> None:
 
 def colours(results: list[Result]) -> list[str]:
     """Ours stand out, and the three products from the peers."""
-    of_names = dict.fromkeys(OURS, OURS_COLOUR) | {PRODUCTS: BOUND_COLOUR}
+    of_names = dict.fromkeys(OURS, OURS_COLOUR) | dict.fromkeys(BOUNDS, BOUND_COLOUR)
     return [of_names.get(result.name, PEER_COLOUR) for result in results]
 
 

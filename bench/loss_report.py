@@ -94,12 +94,12 @@ def print_errors(found: Found) -> None:
     """A row for each variant that ran."""
     title = f"{found.case.title}: largest relative errors, against float64"
     table = Table("", title=title, title_justify="left")
-    for column in ("losses", "∂ hidden", "∂ weight", "∂ bias", ""):
+    for column in ("losses", "∂ hidden", "∂ weight", "∂ bias", "verdict"):
         table.add_column(column, justify="right")
     for result in found.results.values():
         if result.errors:
             errors = (f"{error:.0e}" for error in result.errors.values())
-            table.add_row(result.name, *errors, "WRONG" if result.wrong else "")
+            table.add_row(result.name, *errors, "WRONG" if result.wrong else "right")
     print_whole(table)
 
 
@@ -107,7 +107,8 @@ def print_speed(found: Found) -> None:
     """A row for each variant, and the reasons for what is missing."""
     table = Table(title=f"{found.case.title}: time and peak memory of a step", title_justify="left")
     table.add_column(no_wrap=True)
-    for column in ("ms, median", "÷ three products", "÷ plain torch", "peak MiB", "÷ plain torch"):
+    times = ("ms, median", "÷ three products:\nmin median max", "÷ plain torch:\nmin median max")
+    for column in (*times, "peak MiB", "÷ plain torch"):
         table.add_column(column, justify="right")
     products, plain = found.results[PRODUCTS], found.results[PLAIN]
     for result in found.results.values():
@@ -119,7 +120,7 @@ def print_speed(found: Found) -> None:
     for result in found.results.values():
         if result.note:
             CONSOLE.print(f"{result.name}: {result.note}")
-    CONSOLE.print("÷: minimum, median and maximum of the ratios within a round.\n")
+    CONSOLE.print("÷: of the ratios within a round.\n")
 
 
 def peak_cells(result: Result, plain: Result) -> tuple[str, str]:
@@ -135,13 +136,18 @@ def spread(ratios: list[float]) -> str:
     if not ratios:
         return "–"
     values = (min(ratios), statistics.median(ratios), max(ratios)) if len(ratios) > 1 else ratios
-    return "  ".join(f"{value:.2f}" if value < 10 else f"{value:.1f}" for value in values)
+    return "  ".join(ratio(value) for value in values)
+
+
+def ratio(value: float) -> str:
+    """To three digits."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def print_targets(verdicts: list[Verdict]) -> None:
     """A row for each target in each case."""
     answers = {True: "met", False: "missed", None: "not measured"}
-    table = Table("case", "", "", "over", title="Targets", title_justify="left")
+    table = Table("case", "of", "variant", "over", title="Targets", title_justify="left")
     for column in ("at most", "found", ""):
         table.add_column(column, justify="right")
     for item in verdicts:

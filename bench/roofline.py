@@ -1,6 +1,6 @@
 """What the kernels' bytes and operations allow on each GPU. Estimates from published peaks, no measurement.
 
-    python bench/roofline.py --rows 4096 --vocab 30522 --size 768 --markdown roofline.md
+    python bench/roofline.py --rows 4096 --vocab 30522 --dims 768 --markdown roofline.md
 
 The kernels are compiled first: their registers give the occupancy, their instructions the time to issue them.
 """
@@ -8,13 +8,14 @@ The kernels are compiled first: their registers give the occupancy, their instru
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from arguments import output_file, positive
 from compile_kernels import Result, check, launches_of_rows
 from gpus import GPUS, Gpu
 from rich.table import Table
 from tables import print_whole
+from task_kernels.triton_rows import MAX_CLASSES_ON_CHIP
 
 BYTES = 2  # of a bf16
 COLUMNS = (
@@ -36,7 +37,7 @@ class Problem:
 
     rows: int
     classes: int
-    size: int
+    dims: int
 
     @property
     def logits_bytes(self) -> int:
@@ -46,23 +47,25 @@ class Problem:
     @property
     def product_flops(self) -> int:
         """Operations of one matrix product of [N, D], [D, V]."""
-        return 2 * self.rows * self.classes * self.size
+        return 2 * self.rows * self.classes * self.dims
 
     @property
     def operand_bytes(self) -> int:
         """Of `hidden` and `weight`, read once."""
-        return (self.rows + self.classes) * self.size * BYTES
+        return (self.rows + self.classes) * self.dims * BYTES
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", type=int, default=4_096, help="N (default: %(default)s)")
-    parser.add_argument("--vocab", type=int, default=30_522, help="V (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=768, help="D (default: %(default)s)")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--rows", type=positive, default=4_096, help="N (default: %(default)s)")
+    parser.add_argument("--vocab", type=positive, default=30_522, help="V (default: %(default)s)")
+    parser.add_argument("--dims", type=positive, default=768, help="D (default: %(default)s)")
+    parser.add_argument("--markdown", type=output_file, metavar="FILE", help="write the table there")
     options = parser.parse_args()
-    problem = Problem(options.rows, options.vocab, options.size)
+    if options.vocab > MAX_CLASSES_ON_CHIP:
+        parser.error(f"--vocab above {MAX_CLASSES_ON_CHIP:,}: rows are read twice, from memory or from cache")
+    problem = Problem(options.rows, options.vocab, options.dims)
     rows = [cells(gpu, problem) for gpu in GPUS]
     table = Table(
         *COLUMNS, title="Estimates from published peaks; nothing was measured", title_justify="left"

@@ -285,7 +285,8 @@ float* floats(const Tensor& vector, const Tensor& logits, const char* name) {
   return static_cast<float*>(vector.mutable_data_ptr());
 }
 
-void check_labels(const Tensor& labels, int64_t num_classes) {
+void check_labels(const Tensor& labels, int64_t num_rows, int64_t num_classes) {
+  check_vector(labels, num_rows, torch::headeronly::ScalarType::Long, "labels");
   const auto* label = static_cast<const int64_t*>(labels.const_data_ptr());
   for (int64_t i = 0; i < labels.numel(); ++i) {
     STD_TORCH_CHECK(0 <= label[i] && label[i] < num_classes, "label ", label[i], " of row ", i,
@@ -295,7 +296,8 @@ void check_labels(const Tensor& labels, int64_t num_classes) {
 
 void softmax_minus_onehot_(Tensor logits, std::optional<Tensor> bias, Tensor labels, Tensor losses) {
   float* to = floats(losses, logits, "losses");
-  check_labels(labels, logits.size(1));
+  STD_TORCH_CHECK(logits.dim() == 2, "logits must be a matrix");
+  check_labels(labels, logits.size(0), logits.size(1));
   for_each_row(logits, bias, labels,
                [=](const auto& rows, int64_t begin, int64_t end) { softmax(rows, to, begin, end); });
 }

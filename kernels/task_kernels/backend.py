@@ -2,11 +2,15 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
 class Backend(Protocol):
     """Arithmetic in fp32 whatever the type of the logits. Labels are int64; one below 0 is left out."""
+
+    def description(self, dtype: torch.dtype) -> str:
+        """What computes the rows, for the log."""
 
     def softmax_minus_onehot_(self, logits: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
         """Turn logits [N, V] into softmax(logits + bias) − onehot(labels) in place.

@@ -25,8 +25,13 @@ def _load_operator() -> Any | None:
 
 
 OPERATOR = _load_operator()
-DESCRIPTION = "compiled for CPUs" if OPERATOR is not None else "torch on CPUs (no C++ compiler at set-up)"
 _COMPILED_FOR = (torch.float32, torch.bfloat16)
+
+
+def description(dtype: torch.dtype) -> str:
+    """What computes the rows, for the log."""
+    compiled = OPERATOR is not None and dtype in _COMPILED_FOR
+    return "C++ operator on CPUs" if compiled else "torch operations on CPUs"
 
 
 def softmax_minus_onehot_(logits: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ def gradient_tile_(
 def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
     """See `Backend`. Every row must count for a task."""
     tasks = task_ids.long()
-    sums = torch.zeros(num_tasks, dtype=torch.float64).index_add(0, tasks, losses.double())
+    sums = losses.new_zeros(num_tasks, dtype=torch.float64).index_add(0, tasks, losses.double())
     return sums.float(), torch.bincount(tasks, minlength=num_tasks)
 
 

@@ -1,5 +1,6 @@
 """Memory for a matrix of logits, whole or a tile at a time."""
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 
@@ -39,7 +40,7 @@ def class_tiles(hidden: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
     """
     num_rows, (num_classes, size) = len(hidden), weight.shape
     width = max(_TILE_BYTES[hidden.device.type] // (max(num_rows, 1) * hidden.element_size()), size)
-    width = min(-(-width // _TILE_MULTIPLE) * _TILE_MULTIPLE, num_classes)
+    width = max(1, min(-(-width // _TILE_MULTIPLE) * _TILE_MULTIPLE, num_classes))
     tile = empty_logits(num_rows, width, hidden)
     for first in range(0, num_classes, width):
         yield first, tile[:, : num_classes - first]
@@ -48,5 +49,6 @@ def class_tiles(hidden: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _in_huge_pages(num_bytes: int, dtype: torch.dtype) -> Tensor:
     """A vector in fresh memory. Touching 4 KiB pages one by one takes longer than the softmax over them."""
     memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # of a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype)

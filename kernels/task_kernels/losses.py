@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from task_kernels.backend import Backend
 from task_kernels.full import FullCrossEntropy
+from task_kernels.operands import Operands, check_classes, checked_operands
 from task_kernels.reference import reference_task_loss_sums
 from task_kernels.tiled import TiledCrossEntropy
 
@@ -42,13 +42,14 @@ def task_loss_sums(
     """Sum of −log softmax(hidden · weightᵀ + bias)[label] over the rows of each task.
 
     The sums are differentiable: the gradient of row i is scaled by the upstream gradient of its task, so
-    any function of the task losses needs one backward pass. Nothing here waits for a GPU.
+    any function of the task losses needs one backward pass. `triton` never waits for its GPU.
 
     Args:
         hidden: [N, D] inputs of the layer, floating point.
         weight: [V, D] its matrix, in the type of `hidden` (or cast to it by autocast).
         bias: [V] or None.
-        labels: [N] integer classes; IGNORED_LABEL leaves a row out.
+        labels: [N] integer classes; IGNORED_LABEL leaves a row out. Others that are no class are refused on
+            CPUs; `triton` leaves out negative ones, and makes the loss of larger ones NaN.
         task_ids: [N] integers; a row whose id is not one of 0 … num_tasks − 1 is left out.
         num_tasks: T.
         impl: `reference` (plain torch), `cpu`, `triton` (NVIDIA and AMD GPUs); `auto` goes by the device.
@@ -61,24 +62,32 @@ def task_loss_sums(
 
     Raises:
         ValueError: shapes, types or devices that do not fit, or an implementation that cannot run here.
+        RuntimeError: from a backward pass with `create_graph`: only `reference` has second derivatives.
     """
-    hidden, weight, bias = _autocast(hidden, weight, bias)
-    _check(hidden, weight, bias, labels, task_ids)
-    impl = _implementation(hidden) if impl == "auto" else impl
+    operands = checked_operands(hidden, weight, bias, labels, task_ids)
+    name = _checked_impl(impl, operands.hidden)
+    if memory not in get_args(Memory):
+        raise ValueError(f"memory {memory!r} is not one of {', '.join(get_args(Memory))}")
     with torch.autocast(hidden.device.type, enabled=False):
-        if impl == "reference":
-            return reference_task_loss_sums(hidden, weight, bias, labels, task_ids, num_tasks, IGNORED_LABEL)
-        backend = _backend(impl, hidden)
-        counted = (labels != IGNORED_LABEL) & (task_ids >= 0) & (task_ids < num_tasks)
-        if hidden.device.type == "cpu":
-            if not counted.all():
-                hidden, labels, task_ids = hidden[counted], labels[counted], task_ids[counted]
-            _check_classes(labels, len(weight))
-        else:  # which rows are left out is known on the GPU alone: there they pass through without effect
-            labels = torch.where(counted, labels, IGNORED_LABEL)
-        cross_entropy = _cross_entropy(impl, memory, hidden, weight)
-        losses = cross_entropy.apply(hidden.contiguous(), weight.contiguous(), bias, labels.long(), backend)
-        return TaskSums.apply(losses, task_ids, labels, num_tasks, backend)
+        if name == "reference":
+            return reference_task_loss_sums(*operands, num_tasks, IGNORED_LABEL)
+        return _sums_by(name, memory, operands, num_tasks)
+
+
+def _sums_by(impl: str, memory: str, operands: Operands, num_tasks: int) -> tuple[Tensor, Tensor]:
+    """The sums by an implementation of `Backend`."""
+    hidden, weight, bias, labels, task_ids = operands
+    counted = (labels != IGNORED_LABEL) & (task_ids >= 0) & (task_ids < num_tasks)
+    if impl == "cpu":
+        if not counted.all():
+            hidden, labels, task_ids = hidden[counted], labels[counted], task_ids[counted]
+        check_classes(labels, len(weight))
+    else:  # only the GPU knows which rows are left out: there they pass through without effect
+        labels = torch.where(counted, labels, IGNORED_LABEL)
+    backend = _module(impl)
+    cross_entropy = _cross_entropy(impl, memory, hidden, weight, bias)
+    losses = cross_entropy.apply(hidden.contiguous(), weight.contiguous(), bias, labels, backend)
+    return TaskSums.apply(losses, task_ids, labels, num_tasks, backend)
 
 
 class TaskSums(Function):
@@ -95,50 +104,32 @@ class TaskSums(Function):
         return sums, counts
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_sums: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """d_sums [T] to the rows [N] of each task; 0 where a row counts for none."""
+        if torch.is_grad_enabled():  # create_graph=True; what came out would silently be a constant
+            raise RuntimeError("task_loss_sums has no second derivative but with impl='reference'")
         task_ids, labels = ctx.saved_tensors
         tasks = task_ids.long().clamp(0, len(d_sums) - 1)
         return torch.where(labels >= 0, d_sums[tasks], 0.0), None, None, None, None
 
 
-def _autocast(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The operands in autocast's type where it is on, as for torch's own matrix products."""
-    device = hidden.device.type
-    if not torch.is_autocast_enabled(device):
-        return hidden, weight, bias
-    dtype = torch.get_autocast_dtype(device)
-    return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-
-
-def _check(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, task_ids: Tensor) -> None:
-    if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(
-            f"hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} must be [N, D] and [V, D]"
-        )
-    expected = {"labels": (labels, len(hidden)), "task_ids": (task_ids, len(hidden))}
-    if bias is not None:
-        expected["bias"] = (bias, len(weight))
-    for name, (vector, size) in expected.items():
-        if vector.shape != (size,):
-            raise ValueError(f"{name} must be [{size}], not {list(vector.shape)}")
-    if hidden.dtype != weight.dtype:
-        raise ValueError(f"hidden is {hidden.dtype}, weight {weight.dtype}; cast one, or use autocast")
-
-
-def _check_classes(labels: Tensor, num_classes: int) -> None:
-    wrong = labels[(labels < 0) | (labels >= num_classes)]
-    if len(wrong):
-        raise ValueError(f"label {int(wrong[0])} is not one of {num_classes} classes, nor {IGNORED_LABEL}")
-
-
-def _implementation(hidden: Tensor) -> Impl:
-    if hidden.dtype == torch.float64:
-        return "reference"
-    if hidden.device.type == "cpu":
-        return "cpu"
-    return "triton" if hidden.device.type == "cuda" and find_spec("triton") else "reference"
+def _checked_impl(impl: str, hidden: Tensor) -> str:
+    """The implementation, chosen by the device if it is `auto`; raises ValueError where it cannot run."""
+    device, has_triton = hidden.device.type, find_spec("triton") is not None
+    if impl not in get_args(Impl):
+        raise ValueError(f"impl {impl!r} is not one of {', '.join(get_args(Impl))}")
+    if impl == "auto":
+        by_device = {"cpu": "cpu", "cuda": "triton" if has_triton else "reference"}
+        return "reference" if hidden.dtype == torch.float64 else by_device.get(device, "reference")
+    if impl != "reference" and hidden.dtype == torch.float64:
+        raise ValueError(f"impl {impl!r} does not compute in float64; use 'reference'")
+    if impl == "cpu" and device != "cpu":
+        raise ValueError(f"impl 'cpu' does not run on {hidden.device}")
+    if impl == "triton" and not has_triton:
+        raise ValueError("impl 'triton' needs the package triton, which is not installed")
+    if impl == "triton" and device == "cpu" and not _module(impl).INTERPRETED:
+        raise ValueError("impl 'triton' needs a GPU, or TRITON_INTERPRET=1 set before the start")
+    return impl
 
 
 @functools.cache
@@ -146,38 +137,22 @@ def _module(impl: str) -> Any:
     return importlib.import_module(f"task_kernels.{_MODULES[impl]}")
 
 
-def _backend(impl: str, hidden: Tensor) -> Backend:
-    if impl not in get_args(Impl):
-        raise ValueError(f"impl {impl!r} is not one of {', '.join(get_args(Impl))}")
-    if hidden.dtype == torch.float64:
-        raise ValueError(f"impl {impl!r} does not compute in float64; use 'reference'")
-    if impl == "cpu" and hidden.device.type != "cpu":
-        raise ValueError(f"impl 'cpu' does not run on {hidden.device}")
-    if impl == "cpu":
-        return _module(impl)
-    if find_spec("triton") is None:
-        raise ValueError("impl 'triton' needs the package triton, which is not installed")
-    backend = _module(impl)
-    if hidden.device.type == "cpu" and not backend.INTERPRETED:
-        raise ValueError("impl 'triton' needs a GPU, or TRITON_INTERPRET=1 set before the start")
-    return backend
-
-
-def _cross_entropy(impl: str, memory: str, hidden: Tensor, weight: Tensor) -> type[Function]:
-    if memory not in get_args(Memory):
-        raise ValueError(f"memory {memory!r} is not one of {', '.join(get_args(Memory))}")
-    if not torch.is_grad_enabled():
+def _cross_entropy(
+    impl: str, memory: str, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> type[Function]:
+    operands = (hidden, weight) if bias is None else (hidden, weight, bias)
+    if not (torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)):
         return TiledCrossEntropy
     if memory == "auto":
         num_bytes = len(hidden) * len(weight) * hidden.element_size()
         memory = "full" if num_bytes < MAX_LOGITS_BYTES else "low"
-    _say_once(impl, memory)
+    _say_once(_module(impl).description(hidden.dtype), memory)
     return FullCrossEntropy if memory == "full" else TiledCrossEntropy
 
 
 @functools.cache
-def _say_once(impl: str, memory: str) -> None:
+def _say_once(description: str, memory: str) -> None:
     how = "the logits are kept for the backward pass"
     if memory == "low":
         how = "the logits are never in memory and computed twice"
-    _LOG.info("loss kernel: %s, memory %s (%s)", _module(impl).DESCRIPTION, memory, how)
+    _LOG.info("loss kernel: %s, memory %s (%s)", description, memory, how)

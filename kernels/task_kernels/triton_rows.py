@@ -156,7 +156,7 @@ def _row_on_chip(
         peak = tl.max(x, axis=0) * LOG2_E
         powers = power_of_two(x, peak)
         total = tl.sum(powers, axis=0)
-        exponent = x_label * LOG2_E - peak
+        exponent = tl.fma(x_label, LOG2_E, -peak)
         tl.store(losses + row, (tl.log2(total) - exponent) * LN_2)
         tl.store(start + classes, powers * (1.0 / total), mask=owned)
         # One more store for the label is cheaper than a comparison in every class. It comes after that of
@@ -206,7 +206,7 @@ def _row_in_loop(
             peak = new_peak
         shift = finite(peak)
         total = tl.sum(totals, axis=0)
-        exponent = x_label * LOG2_E - shift
+        exponent = tl.fma(x_label, LOG2_E, -shift)
         tl.store(losses + row, (tl.log2(total) - exponent) * LN_2)
         scale = 1.0 / total
         num_blocks = tl.cdiv(width, BLOCK)

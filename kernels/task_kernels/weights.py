@@ -1,5 +1,6 @@
 """The task weights of softmax-weighted gradient descent: the only place where they are computed."""
 
+import math
 from importlib.util import find_spec
 
 import torch
@@ -17,9 +18,14 @@ def softmax_weights(losses: Tensor, alpha: float, valid: Tensor) -> Tensor:
         alpha: α ≥ 0; 0 weighs all valid tasks alike.
         valid: [T] bool.
 
+    Raises:
+        ValueError: alpha below 0 or not finite.
+
     Returns:
         [T] weights that sum to 1, 0 at invalid tasks; all 0 where no task is valid. On a GPU in one launch.
     """
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha is {alpha}; it must be finite and not below 0")
     if losses.is_cuda and find_spec("triton"):
         from task_kernels import triton_weights
 

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 INTERPRET = os.environ.get("TRITON_INTERPRET", "1")
 MODULES = ("targets", "rows", "logits", "tiles", "weights", "backend")
@@ -35,6 +36,8 @@ for name in KERNELS:
 @pytest.fixture(scope="module")
 def kernels():
     """The modules `triton_rows`, `triton_tiles`, `triton_weights`, …, and the `device` of their tensors."""
+    if INTERPRET == "0" and not torch.cuda.is_available():
+        pytest.skip("TRITON_INTERPRET=0 asks for a GPU, and there is none")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", INTERPRET)
         for name, module in KERNELS.items():

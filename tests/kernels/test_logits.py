@@ -1,5 +1,7 @@
 """Memory for logits: aligned rows, and nothing between them that could reach a result."""
 
+import mmap
+
 import pytest
 import torch
 from task_kernels.logits import empty_logits
@@ -30,3 +32,12 @@ def test_a_bf16_product_is_not_reached_by_what_memory_held_before():
         copy = empty_logits(24, 301, weight)
         copy.copy_(logits)
         torch.testing.assert_close(torch.mm(copy, weight).float(), expected, rtol=1e-2, atol=0.2)
+
+
+def test_a_system_without_huge_pages_has_the_logits_all_the_same(monkeypatch):
+    class Refusing(mmap.mmap):
+        def madvise(self, *arguments):
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    assert empty_logits(700, 30_522, torch.empty(0)).shape == (700, 30_522)

@@ -1,5 +1,6 @@
 """The task weights against their definition."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,12 @@ def test_weights_are_detached_and_do_not_read_invalid_losses():
     weights = softmax_weights(losses, 1.0, torch.tensor([True, False, True]))
     assert not weights.requires_grad
     torch.testing.assert_close(weights, torch.tensor([0.1192, 0.0, 0.8808]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, float("inf"), float("nan")])
+def test_an_alpha_that_would_turn_the_weights_round_is_refused(alpha):
+    with pytest.raises(ValueError, match="it must be finite and not below 0"):
+        softmax_weights(torch.zeros(2), alpha, torch.ones(2, dtype=torch.bool))
 
 
 def test_alpha_zero_weighs_alike_and_a_large_alpha_picks_the_worst():

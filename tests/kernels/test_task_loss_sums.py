@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_kernels import IGNORED_LABEL, cpu, losses, task_loss_sums
+from task_kernels import IGNORED_LABEL, cpu, logits, losses, task_loss_sums
 from torch.utils.flop_counter import FlopCounterMode
 
 NO_TASK = 255
@@ -21,14 +21,16 @@ VARIANTS = [
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def loss_sums(request):
-    """`task_loss_sums` by one implementation."""
+    """`task_loss_sums` by one implementation, in tiles so small that small problems have several."""
     impl, memory, compiled = request.param
     operator = cpu.OPERATOR
     if impl == "cpu" and compiled and operator is None:
         pytest.skip("the operator is not built: no C++ compiler was there at `make setup`")
     if not compiled:
         cpu.OPERATOR = None
-    yield lambda *arguments: task_loss_sums(*arguments, impl=impl, memory=memory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logits, "_TILE_BYTES", {"cpu": 1})
+        yield lambda *arguments: task_loss_sums(*arguments, impl=impl, memory=memory)
     cpu.OPERATOR = operator
 
 
@@ -187,8 +189,8 @@ def test_inputs_need_not_be_contiguous(loss_sums):
     )
     strided = torch.stack([hidden.detach()] * 2, dim=2)[:, :, 1].requires_grad_()
     transposed = weight.detach().t().contiguous().t().requires_grad_()
-    every_second = torch.stack([bias.detach()] * 2, dim=1)[:, 0]
-    sums, _ = loss_sums(strided, transposed, every_second, labels, torch.stack([tasks, tasks])[1], t)
+    every_second = [torch.stack([x.detach()] * 2, dim=1)[:, 0] for x in (bias, labels, tasks)]
+    sums, _ = loss_sums(strided, transposed, *every_second, t)
     actual = torch.autograd.grad(sums.sum(), (strided, transposed))
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e)
@@ -271,6 +273,15 @@ def test_auto_memory_goes_by_the_bytes_of_the_logits_and_says_so_once(monkeypatc
             {"hidden": torch.zeros(24, 8).bfloat16()},
             "hidden is torch.bfloat16, weight torch.float32; cast one",
         ),
+        (
+            {"hidden": torch.zeros(24, 8).long(), "weight": torch.zeros(301, 8).long()},
+            "hidden is torch.int64",
+        ),
+        ({"bias": torch.zeros(301).long()}, "bias is torch.int64; it must be floating point"),
+        ({"labels": torch.zeros(24)}, "labels is torch.float32; it must hold integers"),
+        ({"task_ids": torch.zeros(24).bool()}, "task_ids is torch.bool; it must hold integers"),
+        ({"labels": torch.zeros(24, dtype=torch.long, device="meta")}, "labels is on meta, hidden on cpu"),
+        ({"impl": "reference", "memory": "none"}, "memory 'none' is not one of auto, full, low"),
         ({"impl": "gpu"}, "impl 'gpu' is not one of auto, reference, cpu, triton"),
         ({"memory": "none"}, "memory 'none' is not one of auto, full, low"),
     ],
@@ -286,3 +297,46 @@ def test_a_label_that_is_no_class_is_refused(loss_sums):
     labels[3] = len(weight)
     with pytest.raises((ValueError, IndexError), match=r"label 301 is not one of 301 classes|Target 301"):
         loss_sums(hidden, weight, bias, labels, tasks, t)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_narrow_integers_are_taken_by_their_values(loss_sums, dtype):
+    """In 8 bits -100 is 156, and 300 classes are more than there are numbers."""
+    hidden, weight, bias, labels, tasks, _ = problem_of(num_tasks=3)
+    labels, num_tasks = labels % 120, 400
+    labels[::2] = 156 if dtype == torch.uint8 else 99
+    expected, expected_counts = loss_sums(hidden, weight, bias, labels, tasks, num_tasks)
+    sums, counts = loss_sums(hidden, weight, bias, labels.to(dtype), tasks.to(dtype), num_tasks)
+    assert torch.equal(sums, expected)
+    assert torch.equal(counts, expected_counts)
+    assert counts.sum() == len(labels)
+
+
+def test_a_label_that_stands_for_many_rows_is_read_once_for_each(loss_sums):
+    hidden, weight, bias, _, tasks, t = problem_of()
+    one = torch.tensor([7]).expand(24)
+    expected, _ = loss_sums(hidden, weight, bias, one.clone(), tasks, t)
+    assert torch.equal(loss_sums(hidden, weight, bias, one, tasks, t)[0], expected)
+
+
+def test_float64_stays_float64_under_autocast():
+    problem = problem_of(dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        sums, _ = task_loss_sums(*problem)
+    assert torch.equal(sums, task_loss_sums(*problem)[0])
+
+
+def test_a_second_derivative_is_refused_rather_than_silently_zero():
+    hidden, weight, bias, labels, tasks, t = problem_of()
+    sums, _ = task_loss_sums(hidden, weight, bias, labels, tasks, t)
+    with pytest.raises(RuntimeError, match="no second derivative but with impl='reference'"):
+        torch.autograd.grad(sums.sum(), hidden, create_graph=True)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_logits_are_kept_only_where_a_gradient_is_wanted(wanted):
+    hidden, weight, _, labels, tasks, t = problem_of()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        task_loss_sums(hidden.detach(), weight.detach().requires_grad_(wanted), None, labels, tasks, t)
+    assert ((24, 301) in kept) == wanted

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_kernels import IGNORED_LABEL, losses, task_loss_sums
+from task_kernels import IGNORED_LABEL, logits, losses, task_loss_sums
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, beneath the interpreter
 NO_TASK = 255
@@ -14,7 +14,9 @@ NO_TASK = 255
 def triton_sums(request, kernels):
     """`task_loss_sums` by the interpreted kernels."""
     losses._module.cache_clear()
-    yield lambda *arguments: task_loss_sums(*arguments, impl="triton", memory=request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logits, "_TILE_BYTES", {"cpu": 1, "cuda": 1})  # several tiles in small problems
+        yield lambda *arguments: task_loss_sums(*arguments, impl="triton", memory=request.param)
     losses._module.cache_clear()
 
 
@@ -59,6 +61,26 @@ def test_rows_without_a_label_leave_the_gradient_of_the_others_alone(triton_sums
     (all_rows,) = torch.autograd.grad(triton_sums(hidden, weight, None, labels, tasks, 1)[0].sum(), weight)
     few = triton_sums(hidden[kept], weight, None, labels[kept], tasks[kept], 1)
     torch.testing.assert_close(all_rows, torch.autograd.grad(few[0].sum(), weight)[0])
+
+
+def test_a_task_without_rows_may_have_any_gradient(triton_sums, kernels):
+    """1 / 0 for its mean is one that users get; rows that are left out must not take it up."""
+    hidden, weight = torch.randn(6, 8, device=kernels.device), torch.randn(40, 8, device=kernels.device)
+    labels = torch.tensor([3, IGNORED_LABEL, 5, 7, IGNORED_LABEL, 1], device=kernels.device)
+    tasks = torch.tensor([0, 1, 0, 0, 2, 0], device=kernels.device)
+    sums, _ = triton_sums(hidden, weight.requires_grad_(), None, labels, tasks, 2)
+    (gradient,) = torch.autograd.grad(sums, weight, torch.tensor([1.0, torch.inf], device=kernels.device))
+    assert gradient.isfinite().all()
+
+
+def test_operands_need_not_be_contiguous(triton_sums, kernels):
+    hidden = torch.randn(8, 6, device=kernels.device).t()
+    weight = torch.randn(8, 40, device=kernels.device).t().requires_grad_()
+    labels = torch.arange(12, device=kernels.device)[::2]
+    tasks = torch.zeros(1, dtype=torch.long, device=kernels.device).expand(6)
+    sums, _ = triton_sums(hidden, weight, None, labels, tasks, 1)
+    expected, _ = task_loss_sums(hidden.double(), weight.double(), None, labels, tasks, 1)
+    torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_triton_needs_a_gpu_or_its_interpreter(monkeypatch, kernels):

@@ -27,6 +27,11 @@ class DataConfig(_Section):
         description="Sequences per task in a global batch: alike for all (uniform), by the words to mask in "
         "the corpus (proportional), or a map from task to number that sums to batch.global_size.",
     )
+    num_workers: Annotated[int, Field(ge=0)] = Field(
+        1,
+        description="Processes per rank that make micro-batches ahead, so that training need not wait for "
+        "them; 0 makes them in the training process. The result is the same.",
+    )
 
 
 class MaskingConfig(_Section):

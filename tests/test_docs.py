@@ -29,7 +29,7 @@ def test_every_shipped_run_file_loads(path):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide.md", "docs/data_prep.md", "docs/kernels.md", "ds_configs/README.md"]
+    "page", ["README.md", "docs/guide.md", "docs/data_prep.md", "docs/kernels.md", "docs/kernels_gpu.md", "ds_configs/README.md"]
 )
 def test_links_and_files_that_a_page_names_exist(page):
     path = ROOT / page

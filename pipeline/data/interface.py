@@ -71,16 +71,20 @@ class HeldOut(Protocol):
         """This rank's batches; every rank gets equally many, the last perhaps without labels."""
 
 
-class TrainData(Protocol):
-    """Training data: step k, micro-batch m is a pure function of (seed, k, m)."""
-
-    terms: LossTerms
+class MicroBatches(Protocol):
+    """Micro-batches: step k, micro-batch m is a pure function of (seed, k, m)."""
 
     def micro_batch(self, step: int, index: int) -> MicroBatch:
         """Micro-batch `index` of step `step`, both counted from 0."""
 
     def empty_micro_batch(self) -> MicroBatch:
         """A batch without a label, for a rank that has none in the last round."""
+
+
+class TrainData(MicroBatches, Protocol):
+    """Training data. Pickled, it is a recipe: the copy opens its files by itself."""
+
+    terms: LossTerms
 
     def held_out(self, split: str, num_samples: int) -> HeldOut:
         """A held-out split, or `num_samples` of it if that is not 0."""

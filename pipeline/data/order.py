@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
+from pipeline.data.permutation import Permutation
 
 _ORDER_STREAM = 1
 """Keeps the shuffle's random numbers apart from those of masks and dropout."""
@@ -54,7 +53,10 @@ class TaskSchedule:
 
 
 class StepOrder:
-    """Picks the sequences of every step from task groups, each in shuffled epochs of its own."""
+    """Picks the sequences of every step from task groups, each in shuffled epochs of its own.
+
+    Nothing is stored: any part of any step is worked out from the seed alone.
+    """
 
     def __init__(
         self, group_sizes: Sequence[int], quotas: Sequence[int], global_size: int, seed: int
@@ -65,20 +67,23 @@ class StepOrder:
         self._schedule = TaskSchedule(quotas)
         self._global_size = global_size
         self._seed = seed
-        self.step = lru_cache(maxsize=2)(self._step)
 
-    def _step(self, step: int) -> list[tuple[int, int]]:
+    def step(self, step: int) -> list[tuple[int, int]]:
         """(task, index in its group) of the sequences of a step, counted from 0."""
-        first = step * self._global_size
-        taken = self._schedule.slots_before(first)
+        return self.part(step, 0, self._global_size)
+
+    def part(self, step: int, first: int, num_sequences: int) -> list[tuple[int, int]]:
+        """The same of `num_sequences` of them, from number `first` on."""
+        slot = step * self._global_size + first
+        taken = self._schedule.slots_before(slot)
         picked = []
-        for task in self._schedule.tasks(first, self._global_size):
+        for task in self._schedule.tasks(slot, num_sequences):
             epoch, place = divmod(taken[task], self._sizes[task])
-            picked.append((task, int(_shuffle(self._seed, task, epoch, self._sizes[task])[place])))
+            picked.append((task, _shuffle(self._seed, task, epoch, self._sizes[task])[place]))
             taken[task] += 1
         return picked
 
 
 @lru_cache(maxsize=64)
-def _shuffle(seed: int, task: int, epoch: int, size: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, _ORDER_STREAM, task, epoch]).permutation(size)
+def _shuffle(seed: int, task: int, epoch: int, size: int) -> Permutation:
+    return Permutation(size, [seed, _ORDER_STREAM, task, epoch])

@@ -22,6 +22,9 @@ class Shards:
         self.mask_id = self._special_id("[MASK]")
         self.sep_id = self._special_id("[SEP]")
 
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path]]:
+        return Shards, (self.folder,)  # tables are mapped from disk again, not copied
+
     def _special_id(self, special: str) -> int:
         found = self.tokenizer.token_to_id(special)
         assert found is not None, f"data_prep writes no tokenizer without {special}"

@@ -1,6 +1,7 @@
 """Text for the engine: masked micro-batches of the task groups."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class TextData:
                 f"{shards.folder}: no next-sentence labels in these shards; set objective.nsp=off, or "
                 "prepare them with data_prep text ... --nsp"
             )
+        self._made_of = (shards, data, masking, objective, batch, seed)
         self.shards = shards
         self.terms = loss_terms(shards.task_names, masking, objective)
         self._masking = masking
@@ -66,6 +68,9 @@ class TextData:
         quotas = task_quotas(data.quota, shards.manifest)
         self._order = StepOrder(sizes, quotas, batch.global_size, seed)
 
+    def __reduce__(self) -> tuple[type["TextData"], tuple[Any, ...]]:
+        return TextData, self._made_of
+
     @property
     def absent_tasks(self) -> list[str]:
         """Tasks without a training sequence."""
@@ -75,7 +80,7 @@ class TextData:
     def micro_batch(self, step: int, index: int) -> MicroBatch:
         """Micro-batch `index` of step `step`: a pure function of them and the seed."""
         first = index * self._batch.micro_size
-        picked = self._order.step(step)[first : first + self._batch.micro_size]
+        picked = self._order.part(step, first, self._batch.micro_size)
         random = np.random.default_rng([self._seed, _MASK_STREAM, step, index])
         rows = TextBatch(self.shards.pad_id)
         for task, place in picked:

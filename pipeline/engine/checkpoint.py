@@ -1,7 +1,8 @@
 """Checkpoints: a folder per saved step that exists only when complete.
 
 step-NNNNNNNN/model.safetensors   fp32 parameters under the network's own names
-step-NNNNNNNN/state/              DeepSpeed's state, to go on with the same ranks and ZeRO stage
+step-NNNNNNNN/state/              the optimizer's state, a file per rank; any number of ranks at any ZeRO
+                                  stage can go on from it
 step-NNNNNNNN/manifest.json       step, configuration, coefficient rule, and the hash of every file
 """
 
@@ -13,16 +14,28 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_prep.durable import fsync_folder, fsync_path, sha256_file
 from data_prep.errors import UserError
 from pipeline.engine.launch import Place
+from pipeline.engine.optimizer_state import num_optimizer_steps, restore_state, write_state
 
 MODEL = "model.safetensors"
 STATE = "state"
 MANIFEST = "manifest.json"
+_LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+
+
+class OptimizerProgress(BaseModel):
+    """`num_steps` taken; `schedule_steps` of the learning rate; fp16's `loss_scale`, by its fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_steps: int
+    schedule_steps: int
+    loss_scale: dict[str, float] | None
 
 
 class CheckpointManifest(BaseModel):
@@ -36,7 +49,9 @@ class CheckpointManifest(BaseModel):
     model: dict[str, Any]
     """What the model was built from beside the configuration, for building it again without the data."""
     rule: dict[str, Any]
+    optimizer: OptimizerProgress
     world_size: int
+    """Of the ranks that wrote it; another number, and another ZeRO stage, may go on."""
     zero_stage: int
     files: dict[str, str]
 
@@ -98,25 +113,26 @@ def save_checkpoint(
     if place.rank == 0:
         for stale in final.parent.glob(".step-*.partial"):  # of saves that were killed
             shutil.rmtree(stale)
-        partial.mkdir(parents=True)
+        (partial / STATE).mkdir(parents=True)
     dist.barrier()
-    # DeepSpeed's `latest` file is written before the other ranks' shards, so it is not used.
-    engine.save_checkpoint(str(partial), tag=STATE, save_latest=False)
+    own_file = partial / STATE / f"rank-{place.rank:05d}.safetensors"
+    write_state(engine, network, place.rank, own_file)
+    fsync_path(own_file)
+    hashes: list[Any] = [None] * place.world_size
+    dist.all_gather_object(hashes, {own_file.relative_to(partial).as_posix(): sha256_file(own_file)})
     parameters = {
         name: tensor.cpu().contiguous()
         for name, tensor in full_parameters(engine, network)
         if place.rank == 0
     }
-    dist.barrier()
     if place.rank == 0:
         save_file(parameters, partial / MODEL, metadata={"format": "pt"})
         for name, content in companions.items():
             (partial / name).write_bytes(content)
-        for script in partial.glob("*.py"):  # DeepSpeed's converters, for its own layout
-            script.unlink()
-        files = sorted(path for path in partial.rglob("*") if path.is_file())
-        hashes = {path.relative_to(partial).as_posix(): sha256_file(path) for path in files}
-        complete = manifest.model_copy(update={"files": hashes})
+        files = {name: sha256_file(partial / name) for name in (MODEL, *companions)}
+        for of_rank in hashes:
+            files |= of_rank
+        complete = manifest.model_copy(update={"files": files})
         (partial / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
         fsync_folder(partial)
         shutil.rmtree(final, ignore_errors=True)
@@ -128,26 +144,31 @@ def save_checkpoint(
     return final
 
 
-def check_layout(checkpoint: Path, stage: int, place: Place) -> None:
-    """Raise UserError where DeepSpeed's state does not fit this run's ranks and ZeRO stage, or was altered.
+def optimizer_progress(engine: Any) -> OptimizerProgress:
+    """How far the optimizer and what belongs to it have come."""
+    scaler = getattr(engine.optimizer, "loss_scaler", None)
+    dynamic = getattr(scaler, "dynamic", False)
+    return OptimizerProgress(
+        num_steps=num_optimizer_steps(engine),
+        schedule_steps=engine.lr_scheduler.last_epoch,
+        loss_scale={key: getattr(scaler, key) for key in _LOSS_SCALE} if dynamic else None,
+    )
 
-    The state is a pickle, so it may only be opened after its hashes matched.
+
+def load_progress(engine: Any, network: nn.Module, checkpoint: Path) -> None:
+    """Bring a fresh engine, whose network has the checkpoint's parameters already, to where it was saved.
+
+    The learning rate follows this run's schedule.
     """
     manifest = read_manifest(checkpoint)
-    if (manifest.world_size, manifest.zero_stage) != (place.world_size, stage):
-        raise UserError(
-            f"{checkpoint}: saved by {manifest.world_size} ranks at ZeRO stage {manifest.zero_stage}, but "
-            f"this run has {place.world_size} at stage {stage}; go on with those, or under another name"
-        )
-    check_files(checkpoint, manifest)
-
-
-def load_state(engine: Any, checkpoint: Path) -> None:
-    """Restore DeepSpeed's state, which `check_layout` has passed; the learning rate follows this schedule."""
-    engine.load_checkpoint(str(checkpoint), tag=STATE)
+    states = sorted((checkpoint / STATE).iterdir())
+    restore_state(engine, network, load_file(checkpoint / MODEL), states, manifest.optimizer.num_steps)
+    for key, value in (manifest.optimizer.loss_scale or {}).items():
+        setattr(engine.optimizer.loss_scaler, key, value)
     schedule = engine.lr_scheduler
+    schedule.last_epoch = manifest.optimizer.schedule_steps
     groups = zip(engine.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-    for group, base, factor in groups:  # the saved rate is that of the old number of steps
+    for group, base, factor in groups:
         group["lr"] = base * factor(schedule.last_epoch)
 
 
@@ -169,8 +190,6 @@ def full_parameters(engine: Any, network: nn.Module) -> Iterator[tuple[str, Tens
 
 def load_parameters(checkpoint: Path, manifest: CheckpointManifest, network: nn.Module) -> None:
     """Load the safetensors of a checkpoint into a network; raises UserError where they do not fit."""
-    from safetensors.torch import load_file
-
     check_files(checkpoint, manifest, [MODEL])
     parameters = load_file(checkpoint / MODEL)
     expected = dict(network.named_parameters())

@@ -17,6 +17,8 @@ from pipeline.engine.step import StepResult
 
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
+_LOSSES = ("loss", "average_loss", "worst_loss")
+_SCALARS = (*_LOSSES, "lr", "grad_norm", "step_time_s", "data_wait_s", "tokens_per_s")
 
 
 class RunLog:
@@ -45,7 +47,7 @@ class RunLog:
         """Write a line of training metrics."""
         append_line(self._folder / METRICS, record)
         step = record["step"]
-        for name in ("loss", "average_loss", "worst_loss", "lr", "grad_norm", "tokens_per_s", "step_time_s"):
+        for name in _SCALARS:
             if record[name] is not None:
                 self._board.add_scalar(f"train/{name}", record[name], step)
         for name in ("task_loss", "task_weight", "task_count"):

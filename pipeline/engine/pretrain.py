@@ -14,12 +14,15 @@ from data_prep.durable import write_durably
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
 from pipeline.data.interface import TrainData
+from pipeline.data.loader import MicroBatchLoader
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import (
     CheckpointManifest,
-    check_layout,
+    check_files,
     checkpoint_folder,
-    load_state,
+    load_parameters,
+    load_progress,
+    optimizer_progress,
     read_manifest,
     save_checkpoint,
 )
@@ -68,13 +71,12 @@ def pretrain(job: Job) -> None:
             print(f"{config.run_dir}: already at step {first_step} of {config.steps}; nothing to do")
         return
     if start:
-        on_rank_zero(place, lambda: check_layout(start, zero_stage(job.ds_settings), place))
+        on_rank_zero(place, lambda: check_files(start, read_manifest(start)))
     elif place.rank == 0:
         _clear(config.run_dir)
-    run = TrainingRun(job)
-    if start:
-        run.restore(start)
-    run.train()
+    run = TrainingRun(job, start)
+    with run.loader.ahead(first_step, config.steps):
+        run.train()
 
 
 def _clear(run_dir: Path) -> None:
@@ -85,10 +87,13 @@ def _clear(run_dir: Path) -> None:
 
 
 class TrainingRun:
-    """A job under way: DeepSpeed's engine, the step it is at, and what it writes."""
+    """A job under way, from its first step or from a checkpoint: DeepSpeed's engine, and what it writes."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, start: Path | None = None) -> None:
         import deepspeed
+
+        if start:  # before DeepSpeed cuts and casts them
+            load_parameters(start, read_manifest(start), job.model.network)
 
         config, data, place = job.config, job.data, job.place
         self._config, self._data, self._place = config, data, place
@@ -104,19 +109,28 @@ class TrainingRun:
         self._rule = CoefficientRule(
             build_objective(objective), data.terms, objective.estimator, objective.ema_decay, place.device
         )
-        self.runner = StepRunner(
-            self.engine, data, self._rule, config.batch.num_micro_batches, config.seed, place
+        num_micro_batches = config.batch.num_micro_batches
+        self.loader = MicroBatchLoader(
+            data,
+            config.data.num_workers,
+            num_micro_batches,
+            place.rank,
+            place.world_size,
+            pin_memory=place.device.type == "cuda",
         )
+        self.runner = StepRunner(self.engine, self.loader, self._rule, num_micro_batches, config.seed, place)
         self._step = 0
         self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
         self._held_out = (
             data.held_out("validation", config.validation.num_samples) if config.validation.every else None
         )
 
-    def restore(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint."""
+        if start:
+            self._go_on_from(start)
+
+    def _go_on_from(self, checkpoint: Path) -> None:
         manifest = read_manifest(checkpoint)
-        load_state(self.engine, checkpoint)
+        load_progress(self.engine, self._model.network, checkpoint)
         self._rule.load_state_dict(manifest.rule)
         self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
         if self._place.rank == 0:
@@ -141,7 +155,8 @@ class TrainingRun:
                 record = training_record(result, self._data.terms)
                 tokens, seconds = int(self._tokens), time.perf_counter() - since
                 speed = (tokens - tokens_before) / seconds
-                log.record(self._with_progress(record, lr, seconds / steps_since, speed))
+                wait = self.loader.take_wait_s() / steps_since
+                log.record(self._with_progress(record, lr, seconds / steps_since, wait, speed))
                 since, steps_since, tokens_before = time.perf_counter(), 0, tokens
             pause = time.perf_counter()
             if self._held_out and self._due(config.validation.every):
@@ -174,14 +189,15 @@ class TrainingRun:
         return self._step == self._config.steps or (every > 0 and self._step % every == 0)
 
     def _with_progress(
-        self, record: dict[str, Any], lr: float, step_time_s: float, tokens_per_s: float
+        self, record: dict[str, Any], lr: float, step_time_s: float, data_wait_s: float, tokens_per_s: float
     ) -> dict[str, Any]:
         progress = {
             "step": self._step,
             "samples": self._step * self._config.batch.global_size,
             "tokens": int(self._tokens),
         }
-        return {**progress, **record, "lr": lr, "step_time_s": step_time_s, "tokens_per_s": tokens_per_s}
+        pace = {"step_time_s": step_time_s, "data_wait_s": data_wait_s, "tokens_per_s": tokens_per_s}
+        return {**progress, **record, "lr": lr, **pace}
 
     def _validate(self, log: RunLog | None) -> None:
         assert self._held_out is not None
@@ -220,6 +236,7 @@ class TrainingRun:
             config=self._config.to_dict(),
             model=self._model_recipe,
             rule=self._rule.state_dict(),
+            optimizer=optimizer_progress(self.engine),
             world_size=self._place.world_size,
             zero_stage=self.engine.zero_optimization_stage(),
             files={},

@@ -14,7 +14,17 @@ from pipeline.engine.launch import Place
 
 CONFIG = "config.yaml"
 DS_CONFIG = "ds_config.json"
-MAY_DIFFER = ("name", "steps", "out_dir", "deepspeed", "data.path", "validate", "checkpoint", "log")
+MAY_DIFFER = (
+    "name",
+    "steps",
+    "out_dir",
+    "deepspeed",
+    "data.path",
+    "data.num_workers",
+    "validate",
+    "checkpoint",
+    "log",
+)
 """Keys and sections that a run may change when it goes on: they do not change the steps already taken.
 
 The data may lie elsewhere, but must be the same.

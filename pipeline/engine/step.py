@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.data.interface import MicroBatch, TrainData
+from pipeline.data.interface import MicroBatch, MicroBatches
 from pipeline.engine.estimator import CoefficientRule
 from pipeline.engine.launch import Place
 
@@ -44,7 +44,7 @@ class StepRunner:
     def __init__(
         self,
         engine: Any,
-        data: TrainData,
+        data: MicroBatches,
         rule: CoefficientRule,
         num_micro_batches: int,
         seed: int,

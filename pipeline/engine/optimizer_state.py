@@ -1,0 +1,177 @@
+"""The optimizer's state by parameter, whatever the ZeRO stage and the number of ranks.
+
+DeepSpeed 0.19.8 keeps it in flat vectors, cut by rank in a way of each stage's own, and its checkpoints go
+back into the same cut only. Here every rank names what it holds as elements [start, start + n) of a
+parameter, which any other cut can be filled from.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+STEP = "step"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Elements [start, start + n) of the flattened parameter `name`, which this rank's optimizer updates.
+
+    `master` [n] is a view of their fp32 values; `state` maps the optimizer's names (`exp_avg`, …) to views
+    [n] of its tensors, and is empty before the first step.
+    """
+
+    name: str
+    start: int
+    master: Tensor
+    state: dict[str, Tensor]
+
+
+def shares(engine: Any, network: nn.Module) -> Iterator[Share]:
+    """What this rank's optimizer updates of every trained parameter; nothing of those it has no part in."""
+    by_stage = {
+        0: _whole_parameters,
+        1: _shares_of_flat_groups,
+        2: _shares_of_flat_groups,
+        3: _shares_of_stage_3,
+    }
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for parameter, start, flat, first, count in by_stage[engine.zero_optimization_stage()](engine, network):
+        if count > 0:
+            state = base_optimizer(engine).state.get(flat, {})
+            yield Share(
+                names[id(parameter)],
+                start,
+                flat.data.view(-1)[first : first + count],
+                {
+                    key: value.view(-1)[first : first + count]
+                    for key, value in state.items()
+                    if key != STEP and isinstance(value, Tensor)
+                },
+            )
+
+
+def base_optimizer(engine: Any) -> Optimizer:
+    """The torch optimizer beneath DeepSpeed's."""
+    optimizer = engine.optimizer
+    return optimizer if engine.zero_optimization_stage() == 0 else optimizer.optimizer
+
+
+Place = tuple[nn.Parameter, int, Tensor, int, int]
+"""A parameter, its first element here, the flat vector that holds them, their place there, their number."""
+
+
+def _whole_parameters(engine: Any, network: nn.Module) -> Iterator[Place]:
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            yield parameter, 0, parameter, 0, parameter.numel()
+
+
+def _shares_of_flat_groups(engine: Any, network: nn.Module) -> Iterator[Place]:
+    zero = engine.optimizer
+    for group, flat_group in zip(zero.bit16_groups, zero.optimizer.param_groups, strict=True):
+        for parameter in group:
+            mapping = parameter._hp_mapping
+            if mapping is not None:
+                here, there = mapping.lp_fragment_address, mapping.get_hp_fragment_address()
+                yield parameter, here.start, flat_group["params"][0], there.start, here.numel
+
+
+def _shares_of_stage_3(engine: Any, network: nn.Module) -> Iterator[Place]:
+    zero = engine.optimizer
+    parameters: Iterator[Any] = network.parameters()
+    for parameter in parameters:
+        if parameter.requires_grad:
+            group, first, width = zero.grad_position[zero.get_param_id(parameter)]
+            start = width * zero._get_param_partition_rank(parameter)
+            count = min(width, parameter.ds_numel - start)  # the last ranks' cuts end in padding
+            yield parameter, start, zero.fp32_partitioned_groups_flat[group], first, count
+
+
+def create_state(engine: Any, keys: list[str], num_steps: int) -> None:
+    """Give a fresh optimizer the state that it has after `num_steps` steps, filled with zeros."""
+    optimizer = base_optimizer(engine)
+    zero = engine.optimizer
+    if engine.zero_optimization_stage() == 3:
+        flats = zero.fp32_partitioned_groups_flat
+    else:
+        flats = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for flat in flats:
+        state: dict[str, Tensor] = {key: torch.zeros_like(flat.data) for key in keys}
+        if keys:
+            state[STEP] = torch.tensor(float(num_steps))
+        optimizer.state[flat] = state
+
+
+def state_keys(engine: Any) -> list[str]:
+    """The names of the optimizer's tensors of the size of the parameters."""
+    states = base_optimizer(engine).state.values()
+    return sorted(
+        {key for state in states for key, value in state.items() if key != STEP and value is not None}
+    )
+
+
+def num_optimizer_steps(engine: Any) -> int:
+    """Steps taken, less those that fp16 skipped for an overflow."""
+    steps = [int(state[STEP]) for state in base_optimizer(engine).state.values() if STEP in state]
+    assert len(set(steps)) <= 1, "all parameters are updated in every step"
+    return steps[0] if steps else 0
+
+
+def write_state(engine: Any, network: nn.Module, rank: int, path: Path) -> None:
+    """Write this rank's part of the optimizer's state. At stage 0 all ranks hold all of it: rank 0 writes."""
+    tensors, starts = {}, {}
+    if engine.zero_optimization_stage() > 0 or rank == 0:
+        for share in shares(engine, network):
+            for key, value in share.state.items():
+                tensors[f"{key}/{share.name}"] = value.cpu().clone()
+                starts[f"{key}/{share.name}"] = share.start
+    save_file(tensors, path, metadata={"starts": json.dumps(starts)})
+
+
+def restore_state(
+    engine: Any, network: nn.Module, parameters: dict[str, Tensor], files: list[Path], num_steps: int
+) -> None:
+    """Fill a fresh engine's optimizer: fp32 values from `parameters`, state from the files of all ranks."""
+    pieces = _Pieces(files)
+    create_state(engine, pieces.keys, num_steps)
+    for share in shares(engine, network):
+        count = len(share.master)
+        whole = parameters[share.name].view(-1)
+        share.master.copy_(whole[share.start : share.start + count])
+        for key, value in share.state.items():
+            pieces.fill(value, f"{key}/{share.name}", share.start)
+
+
+class _Pieces:
+    """What several files hold of each tensor."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = [safe_open(path, framework="pt") for path in files]
+        self._places: dict[str, list[tuple[int, Any]]] = {}
+        for file in self._files:
+            for name, start in json.loads(file.metadata()["starts"]).items():
+                self._places.setdefault(name, []).append((start, file))
+
+    @property
+    def keys(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self._places})
+
+    def fill(self, values: Tensor, name: str, start: int) -> None:
+        """Fill values [n] with elements [start, start + n) of a tensor."""
+        end, found = start + len(values), 0
+        for piece_start, file in self._places.get(name, []):
+            piece = file.get_slice(name)
+            first, last = max(start, piece_start), min(end, piece_start + piece.get_shape()[0])
+            if first < last:
+                values[first - start : last - start] = piece[first - piece_start : last - piece_start]
+                found += last - first
+        if found != len(values):
+            raise ValueError(f"{name}: {found} of {len(values)} elements from {start} on are in the files")

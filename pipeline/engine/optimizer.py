@@ -22,7 +22,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    # Fused: ZeRO's flat vectors are as large as the model, and each temporary of the plain loop as large.
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[Optimizer], LRScheduler]:

@@ -106,7 +106,7 @@ def create_state(engine: Any, keys: list[str], num_steps: int) -> None:
     for flat in flats:
         state: dict[str, Tensor] = {key: torch.zeros_like(flat.data) for key in keys}
         if keys:
-            state[STEP] = torch.tensor(float(num_steps))
+            state[STEP] = torch.tensor(float(num_steps), device=flat.device)
         optimizer.state[flat] = state
 
 

@@ -157,6 +157,10 @@ class CheckpointConfig(_Section):
         1_000, description="Steps between checkpoints; 0 is only the last."
     )
     keep_last: Annotated[int, Field(gt=0)] = Field(2, description="Complete checkpoints to keep.")
+    save_before_s: Annotated[float, Field(ge=0)] = Field(
+        120,
+        description="Seconds before a SLURM job's time is up at which the run saves and stops; 0 is off.",
+    )
     resume: str = Field(
         "auto",
         description="auto: the run's newest complete checkpoint, if any; never; or a checkpoint's path.",

@@ -33,6 +33,7 @@ from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
 from pipeline.engine.optimizer import build_optimizer, build_schedule
 from pipeline.engine.resume import CONFIG, DS_CONFIG, find_start, on_rank_zero
 from pipeline.engine.step import StepResult, StepRunner
+from pipeline.engine.stop import STOPPED, StopRequest
 from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
 from pipeline.models.interface import TaskModel
 from pipeline.objectives import build_objective
@@ -137,19 +138,31 @@ class TrainingRun:
             print(f"{self._config.run_dir}: going on after step {self._step}", file=sys.stderr)
 
     def train(self) -> None:
-        """All remaining steps."""
+        """All remaining steps, or those before it is told to stop.
+
+        Raises:
+            SystemExit: with STOPPED, on all ranks after the same step, once it is saved.
+        """
+        with StopRequest(self._config.checkpoint.save_before_s) as request:
+            self._train(request)
+
+    def _train(self, request: StopRequest) -> None:
         config = self._config
         log = self._open_log()
+        told: torch.Tensor | None = None
         since, steps_since, tokens_before = time.perf_counter(), 0, int(self._tokens)
         while self._step < config.steps:
             lr = self.engine.get_lr()[0]
-            result = self.runner.run(self._step)
+            # What the step before has said is at hand now, even where a GPU is behind.
+            stops = told is not None and bool(told)
+            result = self.runner.run(self._step, told_to_stop=request.reason is not None)
+            told = result.num_told_to_stop
             self._step += 1
             steps_since += 1
             self._tokens = self._tokens + result.num_tokens
             if log:
                 log.step_done()
-            if self._due(config.log.every) or self._due(config.checkpoint.every):
+            if self._due(config.log.every) or self._due(config.checkpoint.every) or stops:
                 self._refuse_nonfinite(result)
             if self._due(config.log.every) and log:
                 record = training_record(result, self._data.terms)
@@ -161,12 +174,24 @@ class TrainingRun:
             pause = time.perf_counter()
             if self._held_out and self._due(config.validation.every):
                 self._validate(log)
-            if self._due(config.checkpoint.every):
+            if self._due(config.checkpoint.every) or stops:
                 self._save()
+            if stops and self._step < config.steps:
+                self._end_early(log, request)
             since += time.perf_counter() - pause
         if log:
             log.close()
             print(f"{config.run_dir}: done; {checkpoint_folder(config.run_dir, self._step)}", file=sys.stderr)
+
+    def _end_early(self, log: RunLog | None, request: StopRequest) -> None:
+        if log:
+            log.close()
+            print(
+                f"{self._config.run_dir}: told to stop ({request.reason or 'another rank was'}); saved step "
+                f"{self._step} of {self._config.steps}; the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise SystemExit(STOPPED)
 
     def _open_log(self) -> RunLog | None:
         if self._place.rank != 0:

@@ -29,6 +29,8 @@ class StepResult:
     counts: Tensor
     coefficients: Tensor
     num_tokens: Tensor
+    num_told_to_stop: Tensor
+    """Ranks that were told before the step; the same number on all."""
     grad_norm: Tensor | float
 
 
@@ -59,10 +61,10 @@ class StepRunner:
         self._place = place
         self._gradient_scale = place.world_size * self._rounds
 
-    def run(self, step: int) -> StepResult:
-        """Take step `step`, counted from 0."""
+    def run(self, step: int, *, told_to_stop: bool = False) -> StepResult:
+        """Take step `step`, counted from 0; all ranks learn how many of them were told to stop."""
         batches = self._micro_batches(step)
-        counts, num_tokens = self._global_counts([batch for _, batch in batches])
+        counts, num_tokens, num_told = self._global_counts([batch for _, batch in batches], told_to_stop)
         denominators = counts.clamp(min=1)
         self._engine.train()
         coefficients = self._coefficients_before(step, batches, counts)
@@ -91,6 +93,7 @@ class StepRunner:
             counts=counts,
             coefficients=used,
             num_tokens=num_tokens,
+            num_told_to_stop=num_told,
             grad_norm=norm if norm is not None else grad_norm,
         )
 
@@ -111,12 +114,13 @@ class StepRunner:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
         return MicroBatch(inputs, batch.counts.to(device), batch.num_tokens)
 
-    def _global_counts(self, batches: list[MicroBatch]) -> tuple[Tensor, Tensor]:
-        """Labels per term over the whole step, known before its first forward; and its tokens."""
-        tokens = torch.tensor([sum(batch.num_tokens for batch in batches)], device=self._place.device)
+    def _global_counts(self, batches: list[MicroBatch], told_to_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels per term over the whole step, known before its first forward; its tokens; ranks told."""
+        num_tokens = sum(batch.num_tokens for batch in batches)
+        others = torch.tensor([num_tokens, int(told_to_stop)], device=self._place.device)
         local = torch.stack([batch.counts for batch in batches]).sum(dim=0)
-        total = self._all_reduce(torch.cat([local, tokens]))
-        return total[:-1], total[-1]
+        total = self._all_reduce(torch.cat([local, others]))
+        return total[:-2], total[-2], total[-1]
 
     def _coefficients_before(
         self, step: int, batches: list[tuple[int, MicroBatch]], counts: Tensor

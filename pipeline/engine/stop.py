@@ -1,0 +1,43 @@
+"""Being told to stop: by a signal, or by the end of the time that a job has."""
+
+import os
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+STOPPED = 75
+"""Exit code of a run that saved and stopped as it was told (EX_TEMPFAIL): start it again, it goes on."""
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # SIGUSR1 is NCCL's
+
+
+class StopRequest:
+    """Whether this rank was told to stop. Inside the block, signals are noted rather than obeyed at once.
+
+    Args:
+        save_before_s: seconds before the end of a SLURM job's time from which on it counts as told.
+    """
+
+    def __init__(self, save_before_s: float) -> None:
+        self._reason: str | None = None
+        end = os.environ.get("SLURM_JOB_END_TIME", "")
+        self._last_moment = float(end) - save_before_s if end.isdigit() and save_before_s else None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def reason(self) -> str | None:
+        """Why, if so."""
+        if self._reason is None and self._last_moment is not None and time.time() >= self._last_moment:
+            self._reason = "the end of the job's time"
+        return self._reason
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._reason = signal.Signals(number).name

@@ -1,5 +1,6 @@
 """Shards that all tests of training share: a part of the embedded corpus, prepared once."""
 
+import importlib
 import itertools
 import os
 from pathlib import Path
@@ -7,6 +8,20 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def import_triton():
+    """Triton's own functions are interpreted or compiled for good as it is imported, by whomever.
+
+    The tests of kernels need them interpreted (with TRITON_INTERPRET=0 compiled, on a GPU), nobody else
+    needs them at all.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", os.environ.get("TRITON_INTERPRET", "1"))
+        importlib.import_module("triton")
+
+
+import_triton()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def pretrain(
     if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
         print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
-    place = join_ranks()
+    place = join_ranks(run_config.timeout_s)
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))

@@ -188,6 +188,9 @@ class RunConfig(_Section):
     deepspeed: Path | None = Field(
         None, description="DeepSpeed JSON (ZeRO, offload, communication); ZeRO stage 1 if not given."
     )
+    timeout_s: Annotated[float, Field(gt=0)] = Field(
+        600, description="Seconds for which a rank waits for another; then the job ends, and names it."
+    )
     data: DataConfig
     masking: MaskingConfig = MaskingConfig()
     model: ModelConfig = ModelConfig()

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
@@ -20,8 +21,11 @@ class Place:
     device: torch.device
 
 
-def join_ranks() -> Place:
-    """Join the process group that the launcher's environment describes; alone without a launcher."""
+def join_ranks(timeout_s: float = 600) -> Place:
+    """Join the process group that the launcher's environment describes; alone without a launcher.
+
+    A rank waits `timeout_s` seconds for another one before it gives up.
+    """
     os.environ.update(launch_environment(dict(os.environ)))
     workarounds.before_import()
     import deepspeed
@@ -34,7 +38,10 @@ def join_ranks() -> Place:
     else:
         device = torch.device("cpu")
     deepspeed.init_distributed(
-        dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
+        dist_backend="nccl" if device.type == "cuda" else "gloo",
+        auto_mpi_discovery=False,
+        verbose=False,
+        timeout=timedelta(seconds=timeout_s),
     )
     return Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 

@@ -31,6 +31,7 @@ from pipeline.engine.estimator import CoefficientRule
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import METRICS, VALIDATION, RunLog, training_record
 from pipeline.engine.optimizer import build_optimizer, build_schedule
+from pipeline.engine.peers import Peers
 from pipeline.engine.resume import CONFIG, DS_CONFIG, find_start, on_rank_zero
 from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.stop import STOPPED, StopRequest
@@ -76,7 +77,7 @@ def pretrain(job: Job) -> None:
     elif place.rank == 0:
         _clear(config.run_dir)
     run = TrainingRun(job, start)
-    with run.loader.ahead(first_step, config.steps):
+    with run.peers.watched(), run.loader.ahead(first_step, config.steps):
         run.train()
 
 
@@ -106,6 +107,8 @@ class TrainingRun:
             lr_scheduler=build_schedule(config.schedule, config.steps),
             config=self._ds_config,
         )
+        workarounds.after_initialize(self.engine, config.timeout_s)
+        self.peers = Peers(place)
         objective = config.objective
         self._rule = CoefficientRule(
             build_objective(objective), data.terms, objective.estimator, objective.ema_decay, place.device
@@ -155,6 +158,7 @@ class TrainingRun:
             lr = self.engine.get_lr()[0]
             # What the step before has said is at hand now, even where a GPU is behind.
             stops = told is not None and bool(told)
+            self.peers.at(self._step)
             result = self.runner.run(self._step, told_to_stop=request.reason is not None)
             told = result.num_told_to_stop
             self._step += 1

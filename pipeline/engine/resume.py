@@ -21,6 +21,7 @@ MAY_DIFFER = (
     "deepspeed",
     "data.path",
     "data.num_workers",
+    "timeout_s",
     "validate",
     "checkpoint",
     "log",

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -32,6 +33,13 @@ def after_import() -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # DeepSpeed calls collectives by names that torch is about to change; no user can do anything about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+
+
+def after_initialize(engine: Any, timeout_s: float) -> None:
+    """Give the group that DeepSpeed reduces gradients in the run's timeout; it is made with gloo's 30 min."""
+    group = engine.seq_data_parallel_group
+    if group is not None:
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout_s), group)
 
 
 def refusal(zero_stage: int, precision: str, device: torch.device) -> str | None:

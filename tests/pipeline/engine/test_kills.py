@@ -1,17 +1,12 @@
 """Ranks die by `kill -9`, one after another, in steps and in saves; the run ends as if none had."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
-TINY = HERE.parents[2] / "configs" / "tiny.yaml"
 NUM_STEPS = 16
 SECONDS_TO_END = 60
 """Within which a rank ends whose peer is gone."""
@@ -42,56 +37,27 @@ KILLS = [  # where, the rank, the call that it does not survive, and which of th
 ]
 
 
-def ranks(folder, shards, name, program, port):
-    """Both ranks, started as srun starts them; their exit codes, and what they said."""
-    keys = ["data.num_workers=0", "model.hidden_size=32", "batch.global_size=12", "batch.micro_size=4"]
-    keys += ["validate.every=0", "checkpoint.every=2", "log.every=1", f"steps={NUM_STEPS}", f"name={name}"]
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                *program,
-                "pretrain",
-                str(TINY),
-                *keys,
-                f"data.path={shards}",
-                f"out_dir={folder}",
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                **{"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-                **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"},
-            },
-        )
-        for rank in (0, 1)
-    ]
-    said = [process.communicate(timeout=SECONDS_TO_END)[1] for process in processes]
-    return [process.returncode for process in processes], "".join(said)
-
-
 @pytest.mark.slow
-def test_a_run_whose_ranks_are_killed_ends_with_the_bits_of_one_that_was_left_alone(shards, tmp_path):
-    codes, said = ranks(tmp_path, shards, "alone", ["-m", "pipeline"], 29_500)
-    assert codes == [0, 0], said
+def test_a_run_whose_ranks_are_killed_ends_with_the_bits_of_one_that_was_left_alone(pretrain_ranks):
+    settings = ("checkpoint.every=2", "log.every=1", f"steps={NUM_STEPS}")
+    alone = pretrain_ranks(*settings, name="alone", world_size=2)
+    assert alone.end()[0] == [0, 0]
 
-    for number, (_, rank, place, call) in enumerate(KILLS, 1):
-        program = [str(HERE / "kill_rank_at.py"), str(rank), place, str(call)]
-        codes, said = ranks(tmp_path, shards, "killed", program, 29_500 + number)
+    for _, rank, place, number in KILLS:
+        program = (HERE / "kill_rank_at.py", rank, place, number)
+        run = pretrain_ranks(*settings, name="killed", world_size=2, program=program)
+        codes, said = run.end(seconds=SECONDS_TO_END)
         assert codes[rank] == -signal.SIGKILL, f"rank {rank} did not come by {place}: {said}"
         assert codes[1 - rank] != 0
-    codes, said = ranks(tmp_path, shards, "killed", ["-m", "pipeline"], 29_499)
+    killed = pretrain_ranks(*settings, name="killed", world_size=2)
+    codes, said = killed.end()
     assert codes == [0, 0], said
 
-    ends = [tmp_path / name / "checkpoints" / f"step-{NUM_STEPS:08d}" for name in ("alone", "killed")]
+    ends = [run.folder / "checkpoints" / f"step-{NUM_STEPS:08d}" for run in (alone, killed)]
     files = [path.relative_to(ends[0]) for path in ends[0].rglob("*.safetensors")]
-    assert len(files) == 3
+    assert len(files) == 3  # the parameters, and the state of each rank
     for file in files:
-        alone, killed = (load_file(end / file) for end in ends)
-        assert all((alone[name] == killed[name]).all() for name in alone)
-    steps = [
-        json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == list(range(1, NUM_STEPS + 1))
-    assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+        there, here = (load_file(end / file) for end in ends)
+        assert all((there[name] == here[name]).all() for name in there)
+    assert [record["step"] for record in killed.records] == list(range(1, NUM_STEPS + 1))
+    assert not list((killed.folder / "checkpoints").glob(".*"))

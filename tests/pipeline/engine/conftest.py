@@ -1,0 +1,71 @@
+"""Ranks started as srun starts them, one process each, so that a test can deal with every one by itself."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+QUICK = ["data.num_workers=0", "model.hidden_size=32", "batch.global_size=12", "batch.micro_size=4"]
+
+
+class Ranks:
+    """The processes of one `pipeline pretrain`, by rank."""
+
+    def __init__(self, folder, arguments, world_size, program, environment):
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, *map(str, program), "pretrain", str(TINY), *arguments],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={
+                    **common,
+                    **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
+                    **environment,
+                },
+            )
+            for rank in range(world_size)
+        ]
+
+    @property
+    def records(self):
+        path = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def wait_for_steps(self, num_steps):
+        deadline = time.monotonic() + 120
+        while len(self.records) < num_steps:
+            assert time.monotonic() < deadline, "no step was taken"
+            assert all(process.poll() is None for process in self.processes), self.end()
+            time.sleep(0.05)
+
+    def end(self, seconds=120):
+        """Exit codes, and what each rank said."""
+        said = [process.communicate(timeout=seconds)[1] for process in self.processes]
+        return [process.returncode for process in self.processes], said
+
+
+@pytest.fixture
+def pretrain_ranks(shards, tmp_path):
+    """Starts `pipeline pretrain configs/tiny.yaml`, made smaller, below tmp_path."""
+    started = []
+
+    def start(*overrides, name="tiny", world_size=1, program=("-m", "pipeline"), **environment):
+        keys = [*QUICK, "validate.every=0", f"data.path={shards}", f"out_dir={tmp_path}", f"name={name}"]
+        started.append(Ranks(tmp_path / name, [*keys, *overrides], world_size, program, environment))
+        return started[-1]
+
+    yield start
+    for ranks in started:
+        for process in ranks.processes:
+            process.kill()

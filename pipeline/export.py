@@ -7,6 +7,7 @@ from transformers import BertForPreTraining, PreTrainedTokenizerFast
 from data_prep.durable import complete_folder
 from data_prep.schema import TOKENIZER
 from pipeline.assembly import model_from_checkpoint
+from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import check_files, read_manifest
 
 _SPECIALS = {
@@ -26,6 +27,7 @@ def export(checkpoint: Path, out: Path) -> None:
     Raises:
         UserError: an altered checkpoint, or an output folder that already holds something.
     """
+    workarounds.before_import()  # transformers saves by way of accelerate, which asks DeepSpeed
     manifest = read_manifest(checkpoint)
     check_files(checkpoint, manifest, [TOKENIZER])
     with complete_folder(out, "OUT") as folder:

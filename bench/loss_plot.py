@@ -28,7 +28,7 @@ def draw(cases: list[Found], place: str, path: Path) -> None:
         draw_times(time_axes, results, found.results[PRODUCTS])
         draw_peaks(peak_axes, results)
     sizes = f"N = {cases[0].case.rows:,}, V = {cases[0].case.vocab:,}: forward and backward. {place}"
-    figure.suptitle(textwrap.fill(sizes, 120), x=0.01, ha="left", fontsize=8)
+    figure.suptitle(textwrap.fill(sizes, 140), x=0.01, ha="left", fontsize=8)
     figure.savefig(path, dpi=150)
 
 
@@ -50,7 +50,7 @@ def draw_times(axes: Axes, results: list[Result], products: Result) -> None:
     for place, values in enumerate(ratios):
         text = ratio(medians[place]) + (" →" if max(values) > limit else "")
         axes.annotate(text, (min(max(values), limit), place), **beside_a_bar())
-    tidy(axes, "time / time of the three matrix products: median, min – max", limit)
+    tidy(axes, "time ÷ three products: median, min – max", limit)
 
 
 def draw_peaks(axes: Axes, results: list[Result]) -> None:
@@ -61,7 +61,7 @@ def draw_peaks(axes: Axes, results: list[Result]) -> None:
         text = f"{peak:,.0f}" if result.peak_bytes is not None else "not measured"
         axes.annotate(text, (peak, place), **beside_a_bar())
     axes.tick_params(axis="y", length=0)
-    tidy(axes, "peak memory of a step, MiB, gradients included", 1.02 * max(*peaks, 1))
+    tidy(axes, "peak memory of a step, MiB", 1.02 * max(*peaks, 1))
 
 
 def colours(results: list[Result]) -> list[str]:

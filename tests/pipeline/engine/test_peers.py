@@ -13,7 +13,7 @@ def test_a_rank_that_dies_is_named_within_seconds(pretrain_ranks, lost):
     run = pretrain_ranks(*ENDLESS, world_size=2)
     run.wait_for_steps(2)
     run.processes[lost].kill()
-    codes, said = run.end(seconds=30)
+    codes, said = run.end(seconds=60)
     assert codes[lost] == -signal.SIGKILL
     assert codes[1 - lost] == 1
     (line,) = said[1 - lost].strip().splitlines()[-1:]
@@ -22,10 +22,10 @@ def test_a_rank_that_dies_is_named_within_seconds(pretrain_ranks, lost):
 
 
 def test_a_rank_that_hangs_is_named_once_the_time_is_up(pretrain_ranks):
-    run = pretrain_ranks(*ENDLESS, "timeout_s=5", world_size=3)
+    run = pretrain_ranks(*ENDLESS, "timeout_s=15", world_size=3)
     run.wait_for_steps(2)
     run.processes[1].send_signal(signal.SIGSTOP)
-    codes = [run.processes[rank].wait(timeout=40) for rank in (0, 2)]
+    codes = [run.processes[rank].wait(timeout=90) for rank in (0, 2)]
     run.processes[1].kill()
     assert codes == [1, 1]
     said = run.processes[0].communicate()[1]

@@ -27,7 +27,7 @@ from loss_peers import (
     make_problem,
     truth,
 )
-from machine import machine
+from machine import machine, resident_bytes
 
 SLOW, SLOW_S = 3, 0.5
 """A peer that took over so many times plain torch, and seconds, in the first round is timed no more."""
@@ -183,9 +183,3 @@ def peak_bytes(case: Case, name: str) -> int | None:
     before = resident_bytes("VmRSS")
     step(problem)
     return resident_bytes("VmHWM") - before
-
-
-def resident_bytes(entry: str) -> int:
-    """VmRSS: resident now. VmHWM: the most since the last reset."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) * 1024

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from loss_measure import Found, Result
 from loss_peers import BOUNDS, OURS, PRODUCTS
-from loss_report import MIB, ratio, time_ratios
+from loss_report import time_ratios
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tables import MIB, ratio
 
 OURS_COLOUR, PEER_COLOUR, BOUND_COLOUR = "#1f6fb4", "#b5b5b5", "#6a6a6a"
 BAR_INCHES, MARGIN_INCHES = 0.24, 1.0

@@ -7,9 +7,8 @@ from typing import Any
 from loss_measure import Found, Result
 from loss_peers import FALLBACK, FULL, LOW, PEERS, PLAIN, PRODUCTS
 from rich.table import Table
-from tables import CONSOLE, print_whole
+from tables import CONSOLE, MIB, print_whole, spread
 
-MIB = 2**20
 FASTEST_PEER = "fastest peer"
 
 
@@ -129,19 +128,6 @@ def peak_cells(result: Result, plain: Result) -> tuple[str, str]:
         return "–", "–"
     ratio = f"{result.peak_bytes / plain.peak_bytes:.2f}" if plain.peak_bytes else "–"
     return f"{result.peak_bytes / MIB:,.1f}", ratio
-
-
-def spread(ratios: list[float]) -> str:
-    """Minimum, median, maximum."""
-    if not ratios:
-        return "–"
-    values = (min(ratios), statistics.median(ratios), max(ratios)) if len(ratios) > 1 else ratios
-    return "  ".join(ratio(value) for value in values)
-
-
-def ratio(value: float) -> str:
-    """To three digits."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def print_targets(verdicts: list[Verdict]) -> None:

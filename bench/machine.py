@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""What a benchmark ran on, and the memory it takes there."""
 
 import os
 import platform
@@ -14,3 +14,9 @@ def machine(*packages: str) -> str:
     model = names[0] if names else platform.processor()
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
     return f"{model}, {os.cpu_count()} CPUs, {', '.join(versions)}"
+
+
+def resident_bytes(entry: str) -> int:
+    """VmRSS: resident now. VmHWM: the most since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(entry)) * 1024

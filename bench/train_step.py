@@ -29,6 +29,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from arguments import output_file, positive
+
 SHAPES = ("tiny", "mini", "small", "medium", "base")
 
 
@@ -119,17 +121,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="of a and b (default: %(default)s)")
     add("--threads", type=positive, default=2, help="CPU threads (default: %(default)s)")
     add("--shards", type=Path, metavar="FOLDER", help="read these shards instead, in all parts")
-    add("--plot", type=Path, metavar="FILE.png", help="draw where the time goes there")
-    add("--json", type=Path, metavar="FILE", help="write every number there")
+    add("--plot", type=output_file, metavar="FILE.png", help="draw where the time goes there")
+    add("--json", type=output_file, metavar="FILE", help="write every number there")
     return parser.parse_args(arguments)
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from loss_measure import resident_bytes
+from machine import resident_bytes
 from train_step_cases import Sizes, demo_config, run_config
 from train_step_engines import OurSteps
 from train_step_peer import TrainerSteps, our_loss, peer_loss, without_launcher

@@ -7,10 +7,9 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from loss_report import MIB, spread
 from machine import machine
 from rich.table import Table
-from tables import CONSOLE, print_whole
+from tables import CONSOLE, MIB, print_whole, spread
 from train_step_cases import Sizes
 from train_step_clock import HEAD, REGIONS
 from train_step_measure import BATCH, BF16, EMA, OURS, TRAINER, Found, Result

@@ -67,9 +67,8 @@ def gradient_tile_(
 
 def task_sums(losses: Tensor, task_ids: Tensor, labels: Tensor, num_tasks: int) -> tuple[Tensor, Tensor]:
     """See `Backend`. Every row must count for a task."""
-    tasks = task_ids.long()
-    sums = losses.new_zeros(num_tasks, dtype=torch.float64).index_add(0, tasks, losses.double())
-    return sums.float(), torch.bincount(tasks, minlength=num_tasks)
+    sums = losses.new_zeros(num_tasks, dtype=torch.float64).index_add(0, task_ids, losses.double())
+    return sums.float(), torch.bincount(task_ids, minlength=num_tasks)
 
 
 def _rows(logits: Tensor) -> Any:

@@ -20,7 +20,7 @@ def reference_task_loss_sums(
     logits = functional.linear(
         hidden[counted].to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     )
-    losses = functional.cross_entropy(logits, labels[counted].long(), reduction="none")
-    tasks = task_ids[counted].long()
+    losses = functional.cross_entropy(logits, labels[counted], reduction="none")
+    tasks = task_ids[counted]
     sums = torch.zeros(num_tasks, dtype=dtype, device=hidden.device).index_add(0, tasks, losses)
     return sums, torch.bincount(tasks, minlength=num_tasks)

@@ -64,17 +64,17 @@ def base_optimizer(engine: Any) -> Optimizer:
     return optimizer if engine.zero_optimization_stage() == 0 else optimizer.optimizer
 
 
-Place = tuple[nn.Parameter, int, Tensor, int, int]
+Location = tuple[nn.Parameter, int, Tensor, int, int]
 """A parameter, its first element here, the flat vector that holds them, their place there, their number."""
 
 
-def _whole_parameters(engine: Any, network: nn.Module) -> Iterator[Place]:
+def _whole_parameters(engine: Any, network: nn.Module) -> Iterator[Location]:
     for parameter in network.parameters():
         if parameter.requires_grad:
             yield parameter, 0, parameter, 0, parameter.numel()
 
 
-def _shares_of_flat_groups(engine: Any, network: nn.Module) -> Iterator[Place]:
+def _shares_of_flat_groups(engine: Any, network: nn.Module) -> Iterator[Location]:
     zero = engine.optimizer
     for group, flat_group in zip(zero.bit16_groups, zero.optimizer.param_groups, strict=True):
         for parameter in group:
@@ -84,7 +84,7 @@ def _shares_of_flat_groups(engine: Any, network: nn.Module) -> Iterator[Place]:
                 yield parameter, here.start, flat_group["params"][0], there.start, here.numel
 
 
-def _shares_of_stage_3(engine: Any, network: nn.Module) -> Iterator[Place]:
+def _shares_of_stage_3(engine: Any, network: nn.Module) -> Iterator[Location]:
     zero = engine.optimizer
     parameters: Iterator[Any] = network.parameters()
     for parameter in parameters:
@@ -108,14 +108,6 @@ def create_state(engine: Any, keys: list[str], num_steps: int) -> None:
         if keys:
             state[STEP] = torch.tensor(float(num_steps), device=flat.device)
         optimizer.state[flat] = state
-
-
-def state_keys(engine: Any) -> list[str]:
-    """The names of the optimizer's tensors of the size of the parameters."""
-    states = base_optimizer(engine).state.values()
-    return sorted(
-        {key for state in states for key, value in state.items() if key != STEP and value is not None}
-    )
 
 
 def num_optimizer_steps(engine: Any) -> int:

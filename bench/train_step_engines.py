@@ -9,13 +9,13 @@ from train_step_clock import DATA, Clock
 from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.config import RunConfig
 from pipeline.data.text import NSP
-from pipeline.engine.estimator import CoefficientRule
+from pipeline.engine.estimator import CoefficientRule, with_estimator
+from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
 from pipeline.engine.optimizer import build_optimizer, build_schedule
-from pipeline.engine.pretrain import Job, TrainingRun
 from pipeline.engine.step import StepResult, StepRunner
+from pipeline.engine.training import Job, TrainingRun
 from pipeline.models.bert import BertTaskModel
-from pipeline.objectives import build_objective
 
 
 class PlainEngine:
@@ -29,6 +29,7 @@ class PlainEngine:
         self._rounds = config.batch.num_micro_batches
         self._done = 0
         self._norm: Tensor | None = None
+        self.skipped_steps = 0
 
     def __call__(self, inputs: dict[str, Tensor]) -> Any:
         """What the model returns."""
@@ -123,8 +124,6 @@ def fresh_model(config: RunConfig) -> BertTaskModel:
 
 def plain_runner(engine: PlainEngine, data: Any, config: RunConfig, place: Place) -> StepRunner:
     """As `TrainingRun` makes its own."""
-    objective = config.objective
-    rule = CoefficientRule(
-        build_objective(objective), data.terms, objective.estimator, objective.ema_decay, place.device
-    )
-    return StepRunner(engine, data, rule, config.batch.num_micro_batches, config.seed, place)
+    rule = CoefficientRule.of(with_estimator(config, None, 1).objective, data.terms, place.device)
+    guard, gate = LossGuard(data.terms.is_task, config.spike_factor), UpdateGate(engine.optimizer)
+    return StepRunner(engine, data, rule, guard, gate, config.batch.num_micro_batches, config.seed, place)

@@ -50,8 +50,8 @@ def pretrain(
     from pipeline.assembly import build_model, text_data, text_recipe
     from pipeline.engine.ds_config import load_ds_config
     from pipeline.engine.launch import join_ranks
-    from pipeline.engine.pretrain import Job
     from pipeline.engine.pretrain import pretrain as run_pretraining
+    from pipeline.engine.training import Job
 
     ds_settings = load_ds_config(run_config.deepspeed)
     data = text_data(run_config)

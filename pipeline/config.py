@@ -83,11 +83,12 @@ class ObjectiveConfig(_Section):
         "minimax", description="average: all tasks alike; minimax: softmax(α L), detached (equation 7)."
     )
     alpha: Annotated[float, Field(ge=0)] = Field(1.0, description="α of minimax.")
-    estimator: Literal["batch", "ema", "two_pass"] = Field(
-        "two_pass",
+    estimator: Literal["auto", "batch", "ema", "two_pass"] = Field(
+        "auto",
         description="Losses that the weights are made from when a step has several micro-batches per rank. "
         "two_pass: those of the whole step, exact, with an extra forward pass; batch: of the current "
-        "micro-batches; ema: a moving average of pooled sums and counts up to the last step.",
+        "micro-batches; ema: a moving average of pooled sums and counts up to the last step. auto, decided "
+        "when a run first starts: ema where a rank has several, else two_pass, which then is batch.",
     )
     ema_decay: Decay = Field(0.9, description="Decay per step of estimator ema.")
     # YAML reads a bare `off` as false.
@@ -156,7 +157,15 @@ class CheckpointConfig(_Section):
     every: Annotated[int, Field(ge=0)] = Field(
         1_000, description="Steps between checkpoints; 0 is only the last."
     )
-    keep_last: Annotated[int, Field(gt=0)] = Field(2, description="Complete checkpoints to keep.")
+    keep_last: Annotated[int, Field(gt=0)] = Field(2, description="Newest complete checkpoints to keep.")
+    keep_every: Annotated[int, Field(ge=0)] = Field(
+        0, description="Keep those whose step is a multiple of this, too; 0 is none."
+    )
+    asynchronous: bool = Field(
+        True,
+        description="Copy the state to host memory, 12 bytes a parameter shared by the ranks, and write it "
+        "while training goes on; false makes training wait, and needs no copy.",
+    )
     save_before_s: Annotated[float, Field(ge=0)] = Field(
         120,
         description="Seconds before a SLURM job's time is up at which the run saves and stops; 0 is off.",
@@ -190,6 +199,17 @@ class RunConfig(_Section):
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         600, description="Seconds for which a rank waits for another; then the job ends, and names it."
+    )
+    on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="What to do with a step whose loss or gradient is not a finite number, or whose loss is "
+        "a spike. Its update is never made. stop ends the run; skip goes on with the next step; rollback "
+        "goes back to the newest checkpoint and on with the data after the step.",
+    )
+    spike_factor: Annotated[float, Field(ge=0)] = Field(
+        0,
+        description="A step is a spike where its average loss is more than so many times its moving "
+        "average; 0 is off.",
     )
     data: DataConfig
     masking: MaskingConfig = MaskingConfig()

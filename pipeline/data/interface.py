@@ -86,6 +86,9 @@ class TrainData(MicroBatches, Protocol):
 
     terms: LossTerms
 
+    def sequence_ids(self, step: int, index: int) -> list[str]:
+        """Names of the sequences of a micro-batch, for people who look for what is wrong with them."""
+
     def held_out(self, split: str, num_samples: int) -> HeldOut:
         """A held-out split, or `num_samples` of it if that is not 0."""
 

@@ -79,11 +79,9 @@ class TextData:
 
     def micro_batch(self, step: int, index: int) -> MicroBatch:
         """Micro-batch `index` of step `step`: a pure function of them and the seed."""
-        first = index * self._batch.micro_size
-        picked = self._order.part(step, first, self._batch.micro_size)
         random = np.random.default_rng([self._seed, _MASK_STREAM, step, index])
         rows = TextBatch(self.shards.pad_id)
-        for task, place in picked:
+        for task, place in self._picked(step, index):
             row = self._groups[task][place]
             positions = draw_masked(row.word_ids, self._eligible(row, task), self._masking.rate, random)
             ids = row.input_ids.astype(np.int64)
@@ -98,6 +96,11 @@ class TextData:
         inputs = empty_inputs(self.shards.pad_id)
         return MicroBatch(inputs, self._counts(inputs), 0)
 
+    def sequence_ids(self, step: int, index: int) -> list[str]:
+        """Task group and row of each sequence, as in noun/123."""
+        names = self.shards.task_names
+        return [f"{names[task]}/{place}" for task, place in self._picked(step, index)]
+
     def held_out(self, split: str, num_samples: int) -> HeldOutText:
         """A held-out split with its fixed masks, or `num_samples` of its sequences if that is not 0."""
         return HeldOutText(self.shards, split, with_nsp=self._nsp, num_samples=num_samples)
@@ -105,6 +108,10 @@ class TextData:
     def companion_files(self) -> dict[str, bytes]:
         """The tokenizer."""
         return {TOKENIZER: (self.shards.folder / TOKENIZER).read_bytes()}
+
+    def _picked(self, step: int, index: int) -> list[tuple[int, int]]:
+        """Task and row of the sequences of a micro-batch."""
+        return self._order.part(step, index * self._batch.micro_size, self._batch.micro_size)
 
     def _eligible(self, row: SequenceRow, task: int) -> NDArray[np.bool_]:
         if self._masking.policy == "group":

@@ -5,10 +5,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pipeline.config import ObjectiveConfig, RunConfig
 from pipeline.data.interface import LossTerms
-from pipeline.objectives import Objective, TaskStats
+from pipeline.objectives import Objective, TaskStats, build_objective
 
 Estimator = Literal["batch", "ema", "two_pass"]
+
+
+def with_estimator(config: RunConfig, before: dict[str, Any] | None, world_size: int) -> RunConfig:
+    """The configuration with `objective.estimator` decided where it is `auto`.
+
+    A run that goes on keeps its estimator, whatever its ranks are now: `before` is the configuration that
+    it went by. `two_pass` is exact with any number of ranks, and free where each has one micro-batch.
+    """
+    if config.objective.estimator != "auto":
+        return config
+    if before:
+        estimator = before["objective"]["estimator"]
+    else:
+        estimator = "ema" if config.batch.num_micro_batches > world_size else "two_pass"
+    objective = config.objective.model_copy(update={"estimator": estimator})
+    return config.model_copy(update={"objective": objective})
 
 
 class CoefficientRule:
@@ -36,6 +53,12 @@ class CoefficientRule:
         self._seen = torch.zeros(num_tasks, dtype=torch.bool, device=device)
         self._ema_sums = torch.zeros_like(self._last)
         self._ema_counts = torch.zeros_like(self._last)
+
+    @classmethod
+    def of(cls, config: ObjectiveConfig, terms: LossTerms, device: torch.device) -> "CoefficientRule":
+        """As a run file has it."""
+        assert config.estimator != "auto"
+        return cls(build_objective(config), terms, config.estimator, config.ema_decay, device)
 
     @property
     def needs_losses(self) -> bool:

@@ -1,7 +1,7 @@
 """What a run says while it trains: metrics.jsonl, TensorBoard and the screen."""
 
-import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -11,12 +11,14 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data_prep.durable import write_durably
+from data_prep.errors import one_line
 from pipeline.data.interface import LossTerms
+from pipeline.engine.records import Records
 from pipeline.engine.step import StepResult
 
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
+NONFINITE = "nonfinite.jsonl"
 _LOSSES = ("loss", "average_loss", "worst_loss")
 _SCALARS = (*_LOSSES, "lr", "grad_norm", "step_time_s", "data_wait_s", "tokens_per_s")
 
@@ -25,10 +27,12 @@ class RunLog:
     """Writes the records of a run, going on after `first_step` steps; used on rank 0 alone."""
 
     def __init__(self, folder: Path, first_step: int, num_steps: int) -> None:
-        self._folder = folder
-        for name in (METRICS, VALIDATION):
-            drop_records_after(folder / name, first_step)
+        self._name = folder.name
+        self._records = {
+            name: Records(folder / name, first_step) for name in (METRICS, VALIDATION, NONFINITE)
+        }
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        self._told: set[str] = set()
         on_screen = sys.stderr.isatty()
         self._bar = tqdm(
             total=num_steps, initial=first_step, desc=folder.name, unit=" steps", disable=not on_screen
@@ -45,47 +49,82 @@ class RunLog:
 
     def record(self, record: dict[str, Any]) -> None:
         """Write a line of training metrics."""
-        append_line(self._folder / METRICS, record)
-        step = record["step"]
-        for name in _SCALARS:
-            if record[name] is not None:
-                self._board.add_scalar(f"train/{name}", record[name], step)
+        self._append(METRICS, record)
+        scalars = {f"train/{name}": record[name] for name in _SCALARS}
         for name in ("task_loss", "task_weight", "task_count"):
-            for task, value in record[name].items():
-                self._board.add_scalar(f"{name}/{task}", value, step)
-        self._bar.set_postfix_str(f"loss {record['loss']:.3f}, worst {record['worst_task']}")
+            scalars |= {f"{name}/{task}": value for task, value in record[name].items()}
+        self._draw(scalars, record["step"])
+        self._bar.set_postfix_str(f"loss {_figure(record['loss'])}, worst {record['worst_task']}")
         if self._bar.disable:
             self._print_line(record)
 
     def record_validation(self, record: dict[str, Any]) -> None:
         """Write a line of held-out metrics."""
-        append_line(self._folder / VALIDATION, record)
-        for task, loss in record["task_loss"].items():
-            self._board.add_scalar(f"validation_loss/{task}", loss, record["step"])
+        self._append(VALIDATION, record)
+        scalars = {f"validation_loss/{task}": loss for task, loss in record["task_loss"].items()}
         if record["worst_task"] is None:
             line = "too few held-out predictions to judge any task"
         else:
-            for name in ("average_loss", "worst_loss"):
-                self._board.add_scalar(f"validation/{name}", record[name], record["step"])
+            scalars |= {f"validation/{name}": record[name] for name in ("average_loss", "worst_loss")}
             worst = f"worst {record['worst_task']} {record['worst_loss']:.3f}"
             line = f"held-out average {record['average_loss']:.3f}, {worst}"
-        tqdm.write(f"{self._folder.name}: step {record['step']}, {line}", file=sys.stderr)
+        self._draw(scalars, record["step"])
+        self._say(f"step {record['step']}, {line}")
+
+    def record_incident(self, record: dict[str, Any]) -> None:
+        """Write down a step whose update was not made."""
+        self._append(NONFINITE, record)
+        at_fault = f" ({', '.join(record['tasks'])})" if record["tasks"] else ""
+        then = {
+            "skip": "; its update is skipped",
+            "rollback": f"; back to the parameters of step {record.get('back_to')}, on with the next data",
+            "stop": "",
+        }
+        self._say(f"warning: step {record['step']}: {record['reason']}{at_fault}{then[record['action']]}")
 
     def close(self) -> None:
         """Flush everything."""
         logging.getLogger("task_kernels").removeHandler(self._kernel_lines)
         self._bar.close()
-        self._board.close()
+        try:
+            self._board.close()
+        except OSError as error:
+            self._warn("tensorboard", error)
+
+    def _append(self, name: str, record: dict[str, Any]) -> None:
+        try:
+            self._records[name].append(record)
+            self._told.discard(name)
+        except OSError as error:
+            self._warn(name, error)
+
+    def _draw(self, scalars: dict[str, float | None], step: int) -> None:
+        try:
+            for name, value in scalars.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
+        except OSError as error:
+            self._warn("tensorboard", error)
+
+    def _warn(self, name: str, error: OSError) -> None:
+        """A log that cannot be written is no reason to stop; said once, until it can be."""
+        if name not in self._told:
+            self._told.add(name)
+            what = "it draws no more" if name == "tensorboard" else "its lines wait in memory"
+            self._say(f"warning: {name} cannot be written ({one_line(error)}); {what}")
+
+    def _say(self, message: str) -> None:
+        tqdm.write(f"{self._name}: {message}", file=sys.stderr)
 
     def _print_line(self, record: dict[str, Any]) -> None:
         done = record["step"] - self._first_step
         left = (self._bar.total - record["step"]) * (time.perf_counter() - self._started) / max(done, 1)
         tasks = ""
         if record["worst_task"] is not None:
-            worst = f"worst {record['worst_task']} {record['worst_loss']:.3f}"
-            tasks = f"average {record['average_loss']:.3f}, {worst}, "
+            worst = f"worst {record['worst_task']} {_figure(record['worst_loss'])}"
+            tasks = f"average {_figure(record['average_loss'])}, {worst}, "
         print(
-            f"{self._folder.name}: step {record['step']}/{self._bar.total}, loss {record['loss']:.3f}, "
+            f"{self._name}: step {record['step']}/{self._bar.total}, loss {_figure(record['loss'])}, "
             f"{tasks}{record['tokens_per_s']:,.0f} tokens/s, {tqdm.format_interval(left)} left",
             file=sys.stderr,
             flush=True,
@@ -104,7 +143,11 @@ class _Lines(logging.Handler):
 
 
 def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
-    """The losses, weights and counts of a step as plain numbers; an absent task has no loss, not loss 0."""
+    """The losses, weights and counts of a step as plain numbers.
+
+    An absent task has no loss, not loss 0. What is not a finite number is None, and the worst task is the
+    first without a finite loss then.
+    """
     counts = result.counts
     losses = result.sums / counts.clamp(min=1)
     weights = result.coefficients
@@ -112,29 +155,26 @@ def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
     loss, weight, count = (dict(zip(terms.names, row.tolist(), strict=True)) for row in on_host)
     present = {name: loss[name] for name in terms.names if count[name] > 0}
     tasks = {name: present[name] for name in terms.tasks if name in present}
-    worst = max(tasks, key=lambda name: tasks[name], default=None)
+    worst = max(tasks, key=lambda name: _infinite_unless_finite(tasks[name]), default=None)
     return {
-        "loss": sum(weight[name] * present[name] for name in present),
-        "average_loss": sum(tasks.values()) / len(tasks) if tasks else None,
+        "loss": _number(sum(weight[name] * present[name] for name in present)),
+        "average_loss": _number(sum(tasks.values()) / len(tasks)) if tasks else None,
         "worst_task": worst,
-        "worst_loss": tasks[worst] if worst is not None else None,
-        "grad_norm": float(result.grad_norm),
-        "task_loss": present,
-        "task_weight": weight,
+        "worst_loss": _number(tasks[worst]) if worst is not None else None,
+        "grad_norm": _number(float(result.grad_norm)),
+        "task_loss": {name: _number(value) for name, value in present.items()},
+        "task_weight": {name: _number(value) for name, value in weight.items()},
         "task_count": {name: int(value) for name, value in count.items()},
     }
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
-def drop_records_after(path: Path, step: int) -> None:
-    """Keep the records up to `step`: a run that goes on from a checkpoint writes the later ones again."""
-    if not path.is_file():
-        return
-    lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_durably(path, "".join(kept))
+def _infinite_unless_finite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _figure(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.3f}"

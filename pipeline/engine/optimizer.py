@@ -1,6 +1,7 @@
 """The optimizer and the learning rate of a run file."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,3 +32,11 @@ def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[Optimize
     return lambda optimizer: get_scheduler(
         _SCHEDULES[config.name], optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=num_steps
     )
+
+
+def set_schedule(schedule: Any, step: int) -> None:
+    """The learning rate of the step that follows `step` steps: a function of it, not of updates made."""
+    schedule.last_epoch = step
+    groups = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, base, factor in groups:
+        group["lr"] = base * factor(step)

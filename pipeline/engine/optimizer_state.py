@@ -117,22 +117,46 @@ def num_optimizer_steps(engine: Any) -> int:
     return steps[0] if steps else 0
 
 
-def write_state(engine: Any, network: nn.Module, rank: int, path: Path) -> None:
-    """Write this rank's part of the optimizer's state. At stage 0 all ranks hold all of it: rank 0 writes."""
-    tensors, starts = {}, {}
-    if engine.zero_optimization_stage() > 0 or rank == 0:
-        for share in shares(engine, network):
-            for key, value in share.state.items():
-                tensors[f"{key}/{share.name}"] = value.cpu().clone()
-                starts[f"{key}/{share.name}"] = share.start
-    save_file(tensors, path, metadata={"starts": json.dumps(starts)})
+class HostCopy:
+    """Copies of this rank's shares in host memory, which is used again for the next ones."""
+
+    def __init__(self) -> None:
+        self._copies: dict[tuple[str, str, int], Tensor] = {}
+
+    def take(self, engine: Any, network: nn.Module) -> list[Share]:
+        """The shares as they are now, whatever becomes of the optimizer's."""
+        copied = [
+            Share(
+                share.name,
+                share.start,
+                self._copy(share.master, ("", share.name, share.start)),
+                {
+                    key: self._copy(value, (key, share.name, share.start))
+                    for key, value in share.state.items()
+                },
+            )
+            for share in shares(engine, network)
+        ]
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return copied
+
+    def _copy(self, values: Tensor, place: tuple[str, str, int]) -> Tensor:
+        copy = self._copies.get(place)
+        if copy is None:
+            copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=values.is_cuda)
+            self._copies[place] = copy
+        return copy.copy_(values, non_blocking=True)
 
 
 def restore_state(
     engine: Any, network: nn.Module, parameters: dict[str, Tensor], files: list[Path], num_steps: int
 ) -> None:
-    """Fill a fresh engine's optimizer: fp32 values from `parameters`, state from the files of all ranks."""
-    pieces = _Pieces(files)
+    """Fill the optimizer of an engine: fp32 values from `parameters`, state from the files of all ranks.
+
+    The weights that ZeRO computes with are not touched.
+    """
+    pieces = Pieces(files)
     create_state(engine, pieces.keys, num_steps)
     for share in shares(engine, network):
         count = len(share.master)
@@ -142,28 +166,40 @@ def restore_state(
             pieces.fill(value, f"{key}/{share.name}", share.start)
 
 
-class _Pieces:
-    """What several files hold of each tensor."""
+def write_pieces(path: Path, pieces: dict[str, tuple[int, Tensor]]) -> None:
+    """Write pieces by name, each the elements of a tensor from a start on."""
+    starts = {name: start for name, (start, _) in pieces.items()}
+    tensors = {name: values for name, (_, values) in pieces.items()}
+    save_file(tensors, path, metadata={"starts": json.dumps(starts)})
+
+
+class Pieces:
+    """What files of `write_pieces`, and memory, hold of each tensor together."""
 
     def __init__(self, files: list[Path]) -> None:
-        self._files = [safe_open(path, framework="pt") for path in files]
-        self._places: dict[str, list[tuple[int, Any]]] = {}
-        for file in self._files:
+        self._places: dict[str, list[tuple[int, int, Any]]] = {}
+        for path in files:
+            file = safe_open(path, framework="pt")
             for name, start in json.loads(file.metadata()["starts"]).items():
-                self._places.setdefault(name, []).append((start, file))
+                piece = file.get_slice(name)
+                self._places.setdefault(name, []).append((start, piece.get_shape()[0], piece))
+
+    def add(self, name: str, start: int, values: Tensor) -> None:
+        """Elements [start, start + n) of a tensor are `values` [n]."""
+        self._places.setdefault(name, []).append((start, len(values), values))
 
     @property
     def keys(self) -> list[str]:
+        """What stands before the slash in names of the form key/parameter."""
         return sorted({name.partition("/")[0] for name in self._places})
 
     def fill(self, values: Tensor, name: str, start: int) -> None:
         """Fill values [n] with elements [start, start + n) of a tensor."""
         end, found = start + len(values), 0
-        for piece_start, file in self._places.get(name, []):
-            piece = file.get_slice(name)
-            first, last = max(start, piece_start), min(end, piece_start + piece.get_shape()[0])
+        for piece_start, length, piece in self._places.get(name, []):
+            first, last = max(start, piece_start), min(end, piece_start + length)
             if first < last:
                 values[first - start : last - start] = piece[first - piece_start : last - piece_start]
                 found += last - first
         if found != len(values):
-            raise ValueError(f"{name}: {found} of {len(values)} elements from {start} on are in the files")
+            raise ValueError(f"{name}: {found} of {len(values)} elements from {start} on are at hand")

@@ -10,6 +10,7 @@ from data_prep.durable import refuse_occupied
 from data_prep.errors import UserError, one_line
 from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
+from pipeline.engine.estimator import with_estimator
 from pipeline.engine.launch import Place
 
 CONFIG = "config.yaml"
@@ -22,6 +23,8 @@ MAY_DIFFER = (
     "data.path",
     "data.num_workers",
     "timeout_s",
+    "on_nonfinite",
+    "spike_factor",
     "validate",
     "checkpoint",
     "log",
@@ -90,7 +93,7 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
     """Raise UserError where a key that shaped the checkpoint has another value now, or the data have."""
     manifest = read_manifest(checkpoint)
     then = _flat(manifest.config)
-    now = _flat(config.to_dict())
+    now = _flat(with_estimator(config, manifest.config, 1).to_dict())
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "

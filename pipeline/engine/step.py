@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipeline.data.interface import MicroBatch, MicroBatches
 from pipeline.engine.estimator import CoefficientRule
+from pipeline.engine.guard import LossGuard, Refusal, UpdateGate
 from pipeline.engine.launch import Place
 
 _DROPOUT_STREAM = 4
@@ -23,7 +24,11 @@ def dropout_seed(seed: int, step: int, index: int) -> int:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Global figures of a step, on the device: sums [M], counts [M], coefficients [M]."""
+    """Global figures of a step, on the device: sums [M], counts [M], coefficients [M].
+
+    `refusal` says why no update was made, the same on all ranks; `suspects` are those of this rank's
+    micro-batches that may be the cause.
+    """
 
     sums: Tensor
     counts: Tensor
@@ -32,6 +37,8 @@ class StepResult:
     num_told_to_stop: Tensor
     """Ranks that were told before the step; the same number on all."""
     grad_norm: Tensor | float
+    refusal: Refusal | None
+    suspects: list[int]
 
 
 class StepRunner:
@@ -48,6 +55,8 @@ class StepRunner:
         engine: Any,
         data: MicroBatches,
         rule: CoefficientRule,
+        guard: LossGuard,
+        gate: UpdateGate,
         num_micro_batches: int,
         seed: int,
         place: Place,
@@ -55,6 +64,8 @@ class StepRunner:
         self._engine = engine
         self._data = data
         self._rule = rule
+        self._guard = guard
+        self._gate = gate
         self._num_micro_batches = num_micro_batches
         self._rounds = -(-num_micro_batches // place.world_size)
         self._seed = seed
@@ -68,10 +79,12 @@ class StepRunner:
         denominators = counts.clamp(min=1)
         self._engine.train()
         coefficients = self._coefficients_before(step, batches, counts)
-        local = torch.zeros(len(counts), dtype=torch.float64, device=self._place.device)
-        used = torch.zeros_like(local) if coefficients is None else coefficients
-        grad_norm: Tensor | float = 0.0
-        for index, batch in batches:
+        used = torch.zeros(len(counts), dtype=torch.float64, device=self._place.device)
+        used = used if coefficients is None else coefficients
+        parts = []
+        for number, (index, batch) in enumerate(batches):
+            if number > 0:
+                self._engine.step()  # which only counts, before the last one
             sums = self._forward(step, index, batch)
             weights = coefficients
             if weights is None:
@@ -81,21 +94,54 @@ class StepRunner:
                 used = used + weights * round_counts / denominators
             scale = (weights * self._gradient_scale / denominators).to(sums.dtype)
             self._engine.backward((scale * sums).sum())
-            if self._engine.is_gradient_accumulation_boundary():
-                grad_norm = self._grad_norm_before_step()
-            self._engine.step()
-            local += sums.detach()
-        total = self._all_reduce(local)
-        self._rule.after_step(total, counts)
-        norm = self._engine.get_global_grad_norm()
+            parts.append(sums.detach().double())
+        total = self._all_reduce(torch.stack(parts).sum(dim=0))
+        refusal, grad_norm = self._update(self._guard.judge(total, counts))
+        self._guard.count(refusal)
+        if refusal is None:
+            self._rule.after_step(total, counts)
         return StepResult(
             sums=total,
             counts=counts,
             coefficients=used,
             num_tokens=num_tokens,
             num_told_to_stop=num_told,
-            grad_norm=norm if norm is not None else grad_norm,
+            grad_norm=grad_norm,
+            refusal=refusal,
+            suspects=[] if refusal is None else self._suspects(refusal, [i for i, _ in batches], parts),
         )
+
+    def renew_working_weights(self) -> None:
+        """Bring what ZeRO computes with up to the optimizer's fp32 values, by a step that changes nothing."""
+        self._engine.train()
+        self._gate.is_open = False
+        for _ in range(self._rounds):
+            sums, _ = self._engine(self._to_device(self._data.empty_micro_batch()).inputs)
+            self._engine.backward((0.0 * sums).sum())
+            self._engine.step()
+        self._gate.is_open = True
+
+    def _update(self, refusal: Refusal | None) -> tuple[Refusal | None, Tensor | float]:
+        """The optimizer's step, unless it is refused; why it was not made after all; the gradient's norm."""
+        norm = self._grad_norm_before_step()
+        if norm is not None and not torch.isfinite(norm):
+            refusal = refusal or Refusal.GRADIENT
+        num_skipped = self._engine.skipped_steps
+        self._gate.is_open = refusal is None
+        self._engine.step()
+        self._gate.is_open = True
+        if self._engine.skipped_steps > num_skipped:  # DeepSpeed found the norm not finite
+            self._engine.lr_scheduler.step()  # the learning rate is a function of the step
+            if not self._engine.fp16_enabled():  # there, it is how the loss scale is found
+                refusal = refusal or Refusal.GRADIENT
+        return refusal, norm if norm is not None else self._engine.get_global_grad_norm()
+
+    def _suspects(self, refusal: Refusal, indices: list[int], parts: list[Tensor]) -> list[int]:
+        """Those with a loss that is no number; all where that says nothing."""
+        if refusal is Refusal.LOSS:
+            finite = torch.isfinite(torch.stack(parts)).all(dim=1).tolist()
+            return [index for index, is_finite in zip(indices, finite, strict=True) if not is_finite]
+        return [index for index in indices if index < self._num_micro_batches]
 
     def _micro_batches(self, step: int) -> list[tuple[int, MicroBatch]]:
         """This rank's (index, micro-batch) of each round, on the device."""
@@ -144,10 +190,10 @@ class StepRunner:
         """Labels per term in the current round, over all ranks."""
         return counts if self._rounds == 1 else self._all_reduce(batch.counts.clone())
 
-    def _grad_norm_before_step(self) -> Tensor | float:
+    def _grad_norm_before_step(self) -> Tensor | None:
         """The gradient norm at ZeRO stage 0 in fp32, where DeepSpeed does not keep one."""
         if self._engine.zero_optimization_stage() > 0:
-            return 0.0
+            return None
         gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 

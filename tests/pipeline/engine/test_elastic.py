@@ -25,7 +25,7 @@ def launch(ranks, cases, folder, shards):
     finished = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"),
-            *map(str, (HERE / "elastic_worker.py", plan, shards)),
+            *map(str, (HERE / "training_worker.py", plan, shards)),
         ],
         capture_output=True,
         text=True,

@@ -11,29 +11,30 @@ NUM_STEPS = 16
 SECONDS_TO_END = 120
 """Within which a rank ends whose peer is gone."""
 
-CHECKPOINT, STEP, ENGINE = "pipeline.engine.checkpoint", "pipeline.engine.step", "deepspeed.runtime.engine"
+SAVING, STEP, ENGINE = "pipeline.engine.saving", "pipeline.engine.step", "deepspeed.runtime.engine"
 KILLS = [  # where, the rank, the call that it does not survive, and which of these calls since the start
-    ("save", 0, f"{CHECKPOINT}:write_state", 1),
+    ("save", 0, f"{SAVING}:HostCopy.take", 1),
     ("step", 0, f"{STEP}:StepRunner._forward", 1),
-    ("save", 1, f"{CHECKPOINT}:write_state", 1),
+    ("save", 1, f"{SAVING}:write_pieces", 1),
     ("step", 1, f"{STEP}:StepRunner._forward", 4),
-    ("save", 0, f"{CHECKPOINT}:sha256_file", 1),
-    ("step", 0, f"{ENGINE}:DeepSpeedEngine.backward", 5),  # step 3: the first checkpoint is there from now on
-    ("start", 1, "pipeline.engine.pretrain:load_progress", 1),
-    ("save", 1, f"{CHECKPOINT}:sha256_file", 2),
+    ("save", 0, f"{SAVING}:sha256_file", 1),
+    # Step 5: the checkpoint of step 2 is complete from now on, since that of step 4 had to wait for it.
+    ("step", 0, f"{ENGINE}:DeepSpeedEngine.backward", 9),
+    ("start", 1, "pipeline.engine.training:load_progress", 1),
+    ("save", 1, f"{SAVING}:sha256_file", 2),
     ("step", 1, f"{ENGINE}:DeepSpeedEngine.backward", 2),
-    ("save", 0, f"{CHECKPOINT}:save_file", 1),
+    ("save", 0, f"{SAVING}:save_file", 1),
     ("step", 0, f"{ENGINE}:DeepSpeedEngine.step", 2),
-    ("save", 0, f"{CHECKPOINT}:fsync_folder", 1),
-    ("start", 0, f"{CHECKPOINT}:restore_state", 1),
+    ("save", 0, f"{SAVING}:fsync_folder", 1),
+    ("start", 0, "pipeline.engine.checkpoint:restore_state", 1),
     ("step", 1, f"{ENGINE}:DeepSpeedEngine.step", 9),
-    ("save", 0, f"{CHECKPOINT}:fsync_path", 2),  # the folder has its name, which is not on disk yet
-    ("record", 0, "pipeline.engine.metrics:append_line", 2),
-    ("save", 1, f"{CHECKPOINT}:full_parameters", 1),
+    ("save", 0, f"{SAVING}:fsync_path", 2),  # the folder has its name, which is not on disk yet
+    ("record", 0, "pipeline.engine.records:Records.append", 2),
+    ("save", 1, f"{SAVING}:CheckpointSaver._complete", 1),  # its files are there, rank 0 writes the rest
     ("step", 1, f"{STEP}:StepRunner._all_reduce", 6),
-    ("save", 0, f"{CHECKPOINT}:complete_checkpoints", 1),  # before older ones go
+    ("save", 0, f"{SAVING}:complete_checkpoints", 1),  # before older ones go
     ("step", 1, f"{STEP}:StepRunner._forward", 7),
-    ("save", 0, f"{CHECKPOINT}:write_state", 2),
+    ("save", 0, f"{SAVING}:CheckpointSaver._whole_parameters", 2),
 ]
 
 

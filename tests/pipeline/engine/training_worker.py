@@ -4,12 +4,13 @@ import json
 import sys
 from pathlib import Path
 
+import poison_step
 import torch
 
 from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.config import RunConfig
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.pretrain import Job, TrainingRun
+from pipeline.engine.training import Job, TrainingRun
 
 
 def train(case, shards, place):
@@ -18,16 +19,18 @@ def train(case, shards, place):
             "name": case["name"],
             "out_dir": case["out_dir"],
             "steps": 4,
-            "precision": case["precision"],
+            "precision": case.get("precision", "fp32"),
             "data": {"path": shards},
             # Sizes that neither 2 nor 3 ranks divide: cuts of ZeRO end within parameters, and in padding.
             "model": {"size": "tiny", "hidden_size": 30, "num_heads": 2, "intermediate_size": 67},
             "objective": {"name": "minimax", "estimator": "two_pass"},
             "batch": {"global_size": 6, "micro_size": 2},
-            "optimizer": {"name": case["optimizer"], "lr": case["lr"], "grad_clip": 0},
+            "optimizer": {"name": case.get("optimizer", "adamw"), "lr": case.get("lr", 1e-3), "grad_clip": 0},
             "schedule": {"name": "constant", "warmup_steps": 0},
             "validate": {"every": 0},
-            "checkpoint": {"every": 2, "keep_last": 2},
+            "checkpoint": {"every": 2, "keep_last": 9},
+            "log": {"every": 1},
+            **case.get("config", {}),
         }
     )
     data = text_data(config)
@@ -36,7 +39,8 @@ def train(case, shards, place):
     model = build_model(config, recipe)
     settings = {"zero_optimization": {"stage": case["stage"]}}
     job = Job(config, settings, data, model, recipe.model_dump(mode="json"), place)
-    TrainingRun(job, Path(case["start"]) if case["start"] else None).train()
+    with poison_step.poisoned(*case.get("poison", (None, 0, 0))):
+        TrainingRun(job, Path(case["start"]) if case["start"] else None).train()
 
 
 def main():

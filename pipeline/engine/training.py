@@ -1,0 +1,279 @@
+"""The training loop: steps, records, validation, checkpoints, and what becomes of a step gone wrong."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_prep.durable import write_durably
+from data_prep.errors import UserError
+from pipeline.config import RunConfig
+from pipeline.data.interface import TrainData
+from pipeline.data.loader import MicroBatchLoader
+from pipeline.engine import workarounds
+from pipeline.engine.checkpoint import (
+    CheckpointManifest,
+    check_files,
+    checkpoint_folder,
+    complete_checkpoints,
+    load_parameters,
+    load_progress,
+    optimizer_progress,
+    read_manifest,
+    step_of,
+)
+from pipeline.engine.ds_config import complete_ds_config
+from pipeline.engine.estimator import CoefficientRule, with_estimator
+from pipeline.engine.guard import LossGuard, UpdateGate
+from pipeline.engine.launch import Place
+from pipeline.engine.metrics import RunLog, training_record
+from pipeline.engine.nonfinite import MOST_IN_A_ROW, incident_record
+from pipeline.engine.optimizer import build_optimizer, build_schedule, set_schedule
+from pipeline.engine.pace import Pace
+from pipeline.engine.peers import Peers
+from pipeline.engine.resume import CONFIG, DS_CONFIG, on_rank_zero
+from pipeline.engine.saving import CheckpointSaver
+from pipeline.engine.step import StepResult, StepRunner
+from pipeline.engine.stop import STOPPED, StopRequest
+from pipeline.engine.validation import validation_record
+from pipeline.models.interface import TaskModel
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, and where.
+
+    `ds_settings` is the checked DeepSpeed JSON. `model` is initialised alike on all ranks; `model_recipe` is
+    what it was built from beside the configuration, and is kept in checkpoints.
+    """
+
+    config: RunConfig
+    ds_settings: dict[str, Any]
+    data: TrainData
+    model: TaskModel
+    model_recipe: dict[str, Any]
+    place: Place
+
+
+class TrainingRun:
+    """A job under way, from its first step or from a checkpoint: DeepSpeed's engine, and what it writes."""
+
+    def __init__(self, job: Job, start: Path | None = None) -> None:
+        import deepspeed
+
+        data, place = job.data, job.place
+        before = read_manifest(start) if start else None
+        config = with_estimator(job.config, before.config if before else None, place.world_size)
+        self._config, self._data, self._place = config, data, place
+        self._network, self._model_recipe = job.model.network, job.model_recipe
+        if start and before:  # now, since DeepSpeed is about to cut and cast them
+            load_parameters(start, before, self._network)
+        frozen = {
+            name: parameter.detach().float().clone()
+            for name, parameter in self._network.named_parameters()
+            if not parameter.requires_grad
+        }
+        self._ds_config = complete_ds_config(job.ds_settings, config, place.world_size)
+        optimizer = build_optimizer(job.model, config.optimizer)
+        gate = UpdateGate(optimizer)
+        self.engine, *_ = deepspeed.initialize(
+            model=job.model.to(place.device),
+            optimizer=optimizer,
+            lr_scheduler=build_schedule(config.schedule, config.steps),
+            config=self._ds_config,
+        )
+        workarounds.after_initialize(self.engine, config.timeout_s)
+        self.peers = Peers(place)
+        self._rule = CoefficientRule.of(config.objective, data.terms, place.device)
+        self._guard = LossGuard(data.terms.is_task.to(place.device), config.spike_factor)
+        num_micro_batches = config.batch.num_micro_batches
+        self.loader = MicroBatchLoader(
+            data,
+            config.data.num_workers,
+            num_micro_batches,
+            place.rank,
+            place.world_size,
+            pin_memory=place.device.type == "cuda",
+        )
+        self.runner = StepRunner(
+            self.engine, self.loader, self._rule, self._guard, gate, num_micro_batches, config.seed, place
+        )
+        self._saver = CheckpointSaver(
+            self.engine,
+            self._network,
+            frozen,
+            config.run_dir,
+            config.checkpoint,
+            data.companion_files(),
+            place,
+            config.timeout_s,
+        )
+        self._held_out = (
+            data.held_out("validation", config.validation.num_samples) if config.validation.every else None
+        )
+        self._step = 0
+        self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
+        if start:
+            self._go_on_from(start)
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        manifest = read_manifest(checkpoint)
+        self._restore(checkpoint)
+        self._guard.load_state_dict(manifest.guard)
+        self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
+        set_schedule(self.engine.lr_scheduler, self._step)
+        if self._place.rank == 0:
+            print(f"{self._config.run_dir}: going on after step {self._step}", file=sys.stderr)
+
+    def _restore(self, checkpoint: Path) -> None:
+        load_progress(self.engine, self._network, checkpoint)
+        self._rule.load_state_dict(read_manifest(checkpoint).rule)
+
+    def train(self) -> None:
+        """All remaining steps, or those before it is told to stop.
+
+        Raises:
+            UserError: a step's loss or gradient is not a finite number, and the run is to stop then.
+            SystemExit: with STOPPED, on all ranks after the same step, once it is saved; with 1 where the
+                last checkpoint could not be saved.
+        """
+        log = self._open_log()
+        try:
+            with StopRequest(self._config.checkpoint.save_before_s) as request:
+                is_told = self._take_steps(request, log)
+        finally:
+            if log:
+                log.close()
+        self._end(request, is_told)
+
+    def _take_steps(self, request: StopRequest, log: RunLog | None) -> bool:
+        """Take and save steps to the end, or until a rank was told to stop; whether one was."""
+        config = self._config
+        is_told = False
+        pace = Pace(int(self._tokens))
+        while self._step < config.steps and not is_told:
+            lr = self.engine.get_lr()[0]
+            self.peers.at(self._step)
+            result = self.runner.run(self._step, told_to_stop=request.reason is not None)
+            self._step += 1
+            self._tokens = self._tokens + result.num_tokens
+            is_told = bool(result.num_told_to_stop)
+            pace.step_done()
+            if log:
+                log.step_done()
+            if result.refusal:
+                self._meet_refusal(result, log)
+            if log and self._due(config.log.every):
+                progress = self._progress()
+                speed = pace.take(progress["tokens"], self.loader.take_wait_s())
+                log.record(progress | training_record(result, self._data.terms) | {"lr": lr} | speed)
+            with pace.paused():
+                if self._held_out and self._due(config.validation.every):
+                    self._validate(log)
+                if is_told or self._due(config.checkpoint.every):
+                    self._saver.save(self.manifest())
+        self._saver.wait()
+        return is_told
+
+    def _end(self, request: StopRequest, is_told: bool) -> None:
+        """Say how far the run came; the exit code, where it is not 0."""
+        run_dir, step = self._config.run_dir, self._step
+        is_done, is_saved = step == self._config.steps, self._saver.failure is None
+        if is_done and is_saved:
+            line = f"done; {checkpoint_folder(run_dir, step)}"
+        elif is_done:
+            line = "error: the last step is not saved; make room, and the same command goes on from before it"
+        else:
+            line = (
+                f"told to stop ({request.reason or 'another rank was'}); "
+                f"{'saved' if is_saved else 'could not save'} step {step} of {self._config.steps}; the same "
+                f"command goes on from {'there' if is_saved else 'the newest checkpoint'}"
+            )
+        if self._place.rank == 0:
+            print(f"{run_dir}: {line}", file=sys.stderr)
+        if not is_done:
+            raise SystemExit(STOPPED)
+        if not is_saved:
+            raise SystemExit(1)
+
+    def _open_log(self) -> RunLog | None:
+        if self._place.rank != 0:
+            return None
+        run_dir = self._config.run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_durably(run_dir / CONFIG, self._config.to_yaml())
+        write_durably(run_dir / DS_CONFIG, json.dumps(self._ds_config, indent=2) + "\n")
+        return RunLog(run_dir, self._step, self._config.steps)
+
+    def _due(self, every: int) -> bool:
+        return self._step == self._config.steps or (every > 0 and self._step % every == 0)
+
+    def _progress(self) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "samples": self._step * self._config.batch.global_size,
+            "tokens": int(self._tokens),
+            "num_skipped": self._guard.num_skipped,
+        }
+
+    def _meet_refusal(self, result: StepResult, log: RunLog | None) -> None:
+        """A step had no update: tell and write down why, then stop, go on, or go back."""
+        self._saver.wait()
+        action: str = self._config.on_nonfinite
+        if self._guard.num_skipped_in_a_row > MOST_IN_A_ROW:
+            action = "stop"
+        checkpoint = (
+            on_rank_zero(self._place, self._checkpoint_to_go_back_to) if action == "rollback" else None
+        )
+        if action == "rollback" and not checkpoint:
+            action = "skip"
+        record = incident_record(self._step, result, self._data, self._place) | {"action": action}
+        if checkpoint:
+            self._go_back(checkpoint)
+            record["back_to"] = step_of(checkpoint)
+        if log:
+            log.record_incident(record)
+        if action == "stop":
+            raise UserError(
+                f"{self._config.run_dir}: step {self._step}: {result.refusal}; lower optimizer.lr, set "
+                "optimizer.grad_clip, or have on_nonfinite=skip (nonfinite.jsonl names the sequences; "
+                "checkpoints from before are kept)"
+            )
+
+    def _checkpoint_to_go_back_to(self) -> Path | None:
+        checkpoints = complete_checkpoints(self._config.run_dir)
+        if not checkpoints:
+            return None
+        check_files(checkpoints[-1], read_manifest(checkpoints[-1]))
+        return checkpoints[-1]
+
+    def _go_back(self, checkpoint: Path) -> None:
+        """To the parameters and the optimizer of a checkpoint, but on with the data of the next step."""
+        self._restore(checkpoint)
+        self.runner.renew_working_weights()
+        set_schedule(self.engine.lr_scheduler, self._step)
+        self._guard.num_skipped += self._step - 1 - step_of(checkpoint)  # whose updates are undone
+
+    def _validate(self, log: RunLog | None) -> None:
+        assert self._held_out is not None
+        record = validation_record(self.engine, self._held_out, self._data.terms, self._step, self._place)
+        if log:
+            log.record_validation(record)
+
+    def manifest(self) -> CheckpointManifest:
+        """What a checkpoint says of the present step, before it has files."""
+        return CheckpointManifest(
+            step=self._step,
+            tokens=int(self._tokens),
+            config=self._config.to_dict(),
+            model=self._model_recipe,
+            rule=self._rule.state_dict(),
+            guard=self._guard.state_dict(),
+            optimizer=optimizer_progress(self.engine),
+            world_size=self._place.world_size,
+            zero_stage=self.engine.zero_optimization_stage(),
+            files={},
+        )

@@ -12,6 +12,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
 from pipeline.engine.estimator import with_estimator
 from pipeline.engine.launch import Place
+from pipeline.engine.preflight import flat
 
 CONFIG = "config.yaml"
 DS_CONFIG = "ds_config.json"
@@ -92,8 +93,8 @@ def _start_at(named: Path, run_dir: Path) -> Path:
 def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict[str, Any]) -> None:
     """Raise UserError where a key that shaped the checkpoint has another value now, or the data have."""
     manifest = read_manifest(checkpoint)
-    then = _flat(manifest.config)
-    now = _flat(with_estimator(config, manifest.config, 1).to_dict())
+    then = flat(manifest.config)
+    now = flat(with_estimator(config, manifest.config, 1).to_dict())
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "
@@ -105,10 +106,3 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
                 f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; "
                 "set it back, or start another run with name=…"
             )
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat

@@ -15,27 +15,33 @@ QUICK = ["data.num_workers=0", "model.hidden_size=32", "batch.global_size=12", "
 
 
 class Ranks:
-    """The processes of one `pipeline pretrain`, by rank."""
+    """The processes of one `pipeline pretrain`, by rank.
 
-    def __init__(self, folder, arguments, world_size, program, environment):
+    `own` is what a rank has for itself: by rank a map of `overrides`, `environment` and `cwd`.
+    """
+
+    def __init__(self, folder, arguments, world_size, program, environment, own):
         self.folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, *map(str, program), "pretrain", str(TINY), *arguments],
-                stderr=subprocess.PIPE,
-                text=True,
-                env={
-                    **common,
-                    **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)},
-                    **environment,
-                },
+        self.processes = []
+        for rank in range(world_size):
+            mine = own.get(rank, {})
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+            self.processes.append(
+                subprocess.Popen(
+                    [
+                        *(sys.executable, *map(str, program), "pretrain", str(TINY)),
+                        *(*arguments, *mine.get("overrides", ())),
+                    ],
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    cwd=mine.get("cwd"),
+                    env={**common, **place, **environment, **mine.get("environment", {})},
+                )
             )
-            for rank in range(world_size)
-        ]
 
     @property
     def records(self):
@@ -60,9 +66,10 @@ def pretrain_ranks(shards, tmp_path):
     """Starts `pipeline pretrain configs/tiny.yaml`, made smaller, below tmp_path."""
     started = []
 
-    def start(*overrides, name="tiny", world_size=1, program=("-m", "pipeline"), **environment):
+    def start(*overrides, name="tiny", world_size=1, program=("-m", "pipeline"), own=None, **environment):
         keys = [*QUICK, "validate.every=0", f"data.path={shards}", f"out_dir={tmp_path}", f"name={name}"]
-        started.append(Ranks(tmp_path / name, [*keys, *overrides], world_size, program, environment))
+        arguments = [*keys, *overrides]
+        started.append(Ranks(tmp_path / name, arguments, world_size, program, environment, own or {}))
         return started[-1]
 
     yield start

@@ -7,8 +7,9 @@ Parts:
 a  minimax with each estimator against the average risk, in a step of several forward passes
 b  our step against transformers' Trainer with BertForPreTraining and its standard collator: same initial
    parameters, same sequences in the same order, 15 % of the pieces masked, AdamW, clipping, one forward pass.
-   Trainer keeps its defaults: fused AdamW, and in bf16 autocast, where ours has weights in bf16. It masks
-   pieces, ours whole words, and each draws its own. Both make batches in the training process
+   Both keep their defaults: Trainer fused AdamW, and in bf16 autocast, where ours has weights in bf16; ours
+   the ZeRO stage of one rank without a DeepSpeed JSON, 0 in fp32 and 1 in bf16. Trainer masks pieces, ours
+   whole words, and each draws its own. Both make batches in the training process
 c  DeepSpeed's engine against the same loop on plain torch, fp32
 d  memory of Trainer, of stage 1 and of plain torch, each in a process of its own, fp32
 e  bf16 against fp32 for the model of `make demo`

@@ -18,6 +18,7 @@ from train_step_engines import OurSteps
 from train_step_peer import TrainerSteps, our_loss, peer_loss, without_launcher
 
 from pipeline.config import RunConfig
+from pipeline.engine.ds_config import default_ds_config, zero_stage
 from pipeline.engine.launch import Place, join_ranks
 
 WARM_UP = 1
@@ -96,10 +97,11 @@ def peers(sizes: Sizes, shards: Path, rounds: int, place: Place) -> Found:
         sizes = replace(sizes, batch=min(sizes.batch, MOST_SEQUENCES_OF_BASE))
     sizes = replace(sizes, micro=sizes.batch, num_steps=WARM_UP + rounds)
     anywhere = run_config(shards, sizes, OBJECTIVES[BATCH], masking={"policy": "random"})
+    stage = _stage_of_one_rank(sizes.precision)
     trainer = TrainerSteps(anywhere)
     ours = {
-        OURS: OurSteps(anywhere, 1, place),
-        OURS_GROUP: OurSteps(run_config(shards, sizes, OBJECTIVES[BATCH]), 1, place),
+        OURS: OurSteps(anywhere, stage, place),
+        OURS_GROUP: OurSteps(run_config(shards, sizes, OBJECTIVES[BATCH]), stage, place),
     }
     if sizes.precision == FP32:  # it is DeepSpeed that casts
         ours[f"{OURS}, {PLAIN}"] = OurSteps(anywhere, None, place)
@@ -162,7 +164,9 @@ def memory(sizes: Sizes, shards: Path) -> Found:
 
 def precisions(shards: Path, rounds: int, place: Place) -> Found:
     """(e) The demo's model in fp32 and in bf16."""
-    variants = {name: OurSteps(demo_config(shards, name), 1, place) for name in (FP32, BF16)}
+    variants = {
+        name: OurSteps(demo_config(shards, name), _stage_of_one_rank(name), place) for name in (FP32, BF16)
+    }
     take_turns(variants, WARM_UP + rounds)
     found = Found("e", "(e) the demo in bf16", FP32, {name: timed(name, v) for name, v in variants.items()})
     compare(found, BF16, "last loss", found.results[BF16].losses[-1], found.results[FP32].losses[-1], 2e-2)
@@ -225,3 +229,8 @@ def settled_bytes() -> int:
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return resident_bytes("VmRSS")
+
+
+def _stage_of_one_rank(precision: str) -> int:
+    """Where the user gives no DeepSpeed JSON."""
+    return zero_stage(default_ds_config(precision, 1))

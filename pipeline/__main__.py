@@ -48,18 +48,19 @@ def pretrain(
     import torch
 
     from pipeline.assembly import build_model, text_data, text_recipe
-    from pipeline.engine.ds_config import load_ds_config
+    from pipeline.engine.ds_config import default_ds_config, load_ds_config
     from pipeline.engine.launch import join_ranks
     from pipeline.engine.pretrain import pretrain as run_pretraining
     from pipeline.engine.training import Job
 
-    ds_settings = load_ds_config(run_config.deepspeed)
+    ds_settings = load_ds_config(run_config.deepspeed) if run_config.deepspeed else None
     data = text_data(run_config)
     recipe = text_recipe(run_config, data.shards)
     if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
         print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
     place = join_ranks(run_config.timeout_s)
+    ds_settings = ds_settings or default_ds_config(run_config.precision, place.world_size)
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))

@@ -195,7 +195,9 @@ class RunConfig(_Section):
     steps: Annotated[int, Field(gt=0)] = Field(description="Optimizer steps.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Type of the working weights.")
     deepspeed: Path | None = Field(
-        None, description="DeepSpeed JSON (ZeRO, offload, communication); ZeRO stage 1 if not given."
+        None,
+        description="DeepSpeed JSON (ZeRO, offload, communication); if not given ZeRO stage 1, and stage 0 "
+        "for one rank in fp32, which has nothing to divide.",
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         600, description="Seconds for which a rank waits for another; then the job ends, and names it."

@@ -10,9 +10,6 @@ from data_prep.errors import UserError, nearest
 from pipeline.config import RunConfig
 from pipeline.engine.workarounds import REQUIRED_SETTINGS
 
-DEFAULT: dict[str, Any] = {"zero_optimization": {"stage": 1}}
-"""What a run without a JSON trains with: ds_configs/zero1.json."""
-
 _TYPES = ("fp32", "fp16", "bf16")
 _SECTIONS_OF_JSON = {"zero_optimization", "comms_logger", "data_types", "aio"}
 _VALUES_OF_JSON: dict[str, tuple[type, ...] | tuple[str, ...]] = {
@@ -47,14 +44,20 @@ _AIO_KEYS = {
 }
 
 
-def load_ds_config(path: Path | None) -> dict[str, Any]:
+def default_ds_config(precision: str, world_size: int) -> dict[str, Any]:
+    """What a run without a JSON trains with: ds_configs/zero1.json, but for one rank in fp32 zero0.json.
+
+    There is nothing to divide then, and at stage 1 DeepSpeed copies every gradient all the same.
+    """
+    return {"zero_optimization": {"stage": 0 if precision == "fp32" and world_size == 1 else 1}}
+
+
+def load_ds_config(path: Path) -> dict[str, Any]:
     """Read a DeepSpeed JSON and check every key.
 
     Raises:
         UserError: a missing or malformed file, an unknown key at any level, a bad value.
     """
-    if path is None:
-        return DEFAULT
     if not path.is_file():
         raise UserError(f"{path}: no such DeepSpeed JSON; see ds_configs/")
     try:

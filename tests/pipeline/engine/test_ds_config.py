@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.engine.ds_config import complete_ds_config, load_ds_config, zero_stage
+from pipeline.engine.ds_config import complete_ds_config, default_ds_config, load_ds_config, zero_stage
 
 SHIPPED = sorted((Path(__file__).parents[3] / "ds_configs").glob("*.json"))
 
@@ -76,6 +76,13 @@ def test_each_mistake_is_one_line_that_names_file_and_key(ds_json, content, expe
     assert str(refusal.value).startswith(str(path))
     assert expected in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("precision", "world_size", "stage"), [("fp32", 1, 0), ("fp32", 2, 1), ("bf16", 1, 1), ("bf16", 2, 1)]
+)
+def test_without_a_json_optimizer_state_is_divided_wherever_it_can_be(precision, world_size, stage):
+    assert zero_stage(default_ds_config(precision, world_size)) == stage
 
 
 def test_a_missing_json_is_named(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
-NUM_STEPS = 16
+NUM_STEPS = 24
 SECONDS_TO_END = 120
 """Within which a rank ends whose peer is gone."""
 

@@ -90,7 +90,6 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             CheckpointConfig(asynchronous=mode == "asynchronous", keep_last=1),
             data.companion_files(),
             place,
-            config.timeout_s,
         )
         for mode in MODES[1:]
     }

@@ -208,10 +208,10 @@ class RunConfig(_Section):
         "a spike. Its update is never made. stop ends the run; skip goes on with the next step; rollback "
         "goes back to the newest checkpoint and on with the data after the step.",
     )
-    spike_factor: Annotated[float, Field(ge=0)] = Field(
-        0,
+    spike_factor: Annotated[float, Field(gt=1)] | None = Field(
+        None,
         description="A step is a spike where its average loss is more than so many times its moving "
-        "average; 0 is off.",
+        "average; none is off.",
     )
     data: DataConfig
     masking: MaskingConfig = MaskingConfig()

@@ -8,7 +8,6 @@ step-NNNNNNNN/manifest.json       step, configuration, state of objective and gu
 No state of random numbers: data, masks and dropout of step k follow from the seed and k.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +66,8 @@ def step_of(checkpoint: Path) -> int:
 
 def complete_checkpoints(run_dir: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted((run_dir / "checkpoints").glob("step-????????"))
-
-
-def remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; what is left of one when this is killed does not bear its name."""
-    going = checkpoint.with_name(f".{checkpoint.name}.removed")
-    checkpoint.replace(going)
-    shutil.rmtree(going)
+    folders = (run_dir / "checkpoints").glob("step-????????")
+    return sorted(folder for folder in folders if (folder / MANIFEST).is_file())
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -122,7 +115,7 @@ def optimizer_progress(engine: Any) -> OptimizerProgress:
 def load_progress(engine: Any, network: nn.Module, checkpoint: Path) -> None:
     """Bring an engine's optimizer to where it was saved, its fp32 copy of the parameters included."""
     manifest = read_manifest(checkpoint)
-    states = sorted((checkpoint / STATE).iterdir())
+    states = [checkpoint / name for name in sorted(manifest.files) if name.startswith(f"{STATE}/")]
     restore_state(engine, network, load_file(checkpoint / MODEL), states, manifest.optimizer.num_steps)
     for key, value in (manifest.optimizer.loss_scale or {}).items():
         setattr(engine.optimizer.loss_scaler, key, value)

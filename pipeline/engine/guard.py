@@ -25,14 +25,14 @@ class LossGuard:
 
     Args:
         is_task: [M] bool, which loss terms are tasks.
-        spike_factor: the average task loss is a spike where it exceeds its moving average so many times;
-            0 is off.
+        spike_factor: the average task loss is a spike where it exceeds its moving average so many times.
     """
 
-    def __init__(self, is_task: Tensor, spike_factor: float) -> None:
+    def __init__(self, is_task: Tensor, spike_factor: float | None) -> None:
         self._is_task = is_task
         self._spike_factor = spike_factor
         self._usual_loss: float | None = None
+        self._loss: float | None = None
         self.num_skipped = 0
         self.num_skipped_in_a_row = 0
 
@@ -45,20 +45,22 @@ class LossGuard:
         finite, loss, some = torch.stack(
             [is_finite, means.sum() / num_present.clamp(min=1), num_present]
         ).tolist()
+        self._loss = loss if some else None
         if not finite:
             return Refusal.LOSS
-        if not some:
-            return None
         usual = loss if self._usual_loss is None else self._usual_loss
-        if self._spike_factor and loss > self._spike_factor * usual:
-            return Refusal.SPIKE
-        self._usual_loss = _DECAY * usual + (1 - _DECAY) * loss
-        return None
+        return Refusal.SPIKE if self._spike_factor and loss > self._spike_factor * usual else None
 
     def count(self, refusal: Refusal | None) -> None:
-        """A step is over, with an update or without."""
-        self.num_skipped += int(refusal is not None)
-        self.num_skipped_in_a_row = self.num_skipped_in_a_row + 1 if refusal else 0
+        """The step that was judged is over, with an update or without."""
+        if refusal:
+            self.num_skipped += 1
+            self.num_skipped_in_a_row += 1
+            return
+        self.num_skipped_in_a_row = 0
+        if self._loss is not None:
+            usual = self._loss if self._usual_loss is None else self._usual_loss
+            self._usual_loss = _DECAY * usual + (1 - _DECAY) * self._loss
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on, as plain values."""

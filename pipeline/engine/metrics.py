@@ -19,6 +19,7 @@ from pipeline.engine.step import StepResult
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
 NONFINITE = "nonfinite.jsonl"
+RECORDS = (METRICS, VALIDATION, NONFINITE)
 _LOSSES = ("loss", "average_loss", "worst_loss")
 _SCALARS = (*_LOSSES, "lr", "grad_norm", "step_time_s", "data_wait_s", "tokens_per_s")
 
@@ -28,11 +29,9 @@ class RunLog:
 
     def __init__(self, folder: Path, first_step: int, num_steps: int) -> None:
         self._name = folder.name
-        self._records = {
-            name: Records(folder / name, first_step) for name in (METRICS, VALIDATION, NONFINITE)
-        }
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._told: set[str] = set()
+        self._records = {name: Records(folder / name) for name in RECORDS}
+        self._board = self._open_board(folder / "tensorboard", first_step)
         on_screen = sys.stderr.isatty()
         self._bar = tqdm(
             total=num_steps, initial=first_step, desc=folder.name, unit=" steps", disable=not on_screen
@@ -71,25 +70,33 @@ class RunLog:
         self._draw(scalars, record["step"])
         self._say(f"step {record['step']}, {line}")
 
-    def record_incident(self, record: dict[str, Any]) -> None:
-        """Write down a step whose update was not made."""
+    def record_incident(self, record: dict[str, Any], then: str) -> None:
+        """Write down a step whose update was not made, and say what becomes of the run then."""
         self._append(NONFINITE, record)
         at_fault = f" ({', '.join(record['tasks'])})" if record["tasks"] else ""
-        then = {
-            "skip": "; its update is skipped",
-            "rollback": f"; back to the parameters of step {record.get('back_to')}, on with the next data",
-            "stop": "",
-        }
-        self._say(f"warning: step {record['step']}: {record['reason']}{at_fault}{then[record['action']]}")
+        self._say(f"warning: step {record['step']}: {record['reason']}{at_fault}; {then}")
 
     def close(self) -> None:
         """Flush everything."""
         logging.getLogger("task_kernels").removeHandler(self._kernel_lines)
         self._bar.close()
+        for name, records in self._records.items():
+            try:
+                records.flush()
+            except OSError as error:
+                self._say(f"warning: {name} lacks {records.num_waiting} lines ({one_line(error)})")
         try:
-            self._board.close()
+            if self._board:
+                self._board.close()
         except OSError as error:
             self._warn("tensorboard", error)
+
+    def _open_board(self, folder: Path, first_step: int) -> SummaryWriter | None:
+        try:
+            return SummaryWriter(str(folder), purge_step=first_step + 1)
+        except OSError as error:
+            self._warn("tensorboard", error)
+            return None
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         try:
@@ -101,7 +108,7 @@ class RunLog:
     def _draw(self, scalars: dict[str, float | None], step: int) -> None:
         try:
             for name, value in scalars.items():
-                if value is not None:
+                if self._board and value is not None:
                     self._board.add_scalar(name, value, step)
         except OSError as error:
             self._warn("tensorboard", error)

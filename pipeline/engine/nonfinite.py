@@ -1,18 +1,57 @@
-"""What went wrong in a step whose update was not made: the tasks, and the sequences that may be the cause."""
+"""What becomes of a run whose step had no update, and what is written down about it."""
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 
+from pipeline.config import RunConfig
 from pipeline.data.interface import TrainData
+from pipeline.engine.checkpoint import check_files, complete_checkpoints, read_manifest, step_of
 from pipeline.engine.guard import Refusal
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import training_record
+from pipeline.engine.ranks import gather, on_rank_zero
 from pipeline.engine.step import StepResult
 
-MOST_IN_A_ROW = 10
+_MOST_IN_A_ROW = 10
 """Steps without an update, one after the other, that a run goes on after: more data will not mend it."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a run does after a step without an update; `why` is for people."""
+
+    action: Literal["stop", "skip", "rollback"]
+    why: str
+    back_to: Path | None = None
+
+
+def respond(config: RunConfig, num_in_a_row: int, place: Place) -> Response:
+    """The answer to the last of so many steps in a row without an update, the same on all ranks.
+
+    The second one in a row goes back a checkpoint further: the newest is then no better than what is.
+    """
+    if num_in_a_row > _MOST_IN_A_ROW:
+        return Response("stop", f"{num_in_a_row} steps in a row had no update")
+    if config.on_nonfinite == "stop":
+        return Response("stop", "its update is not made")
+    if config.on_nonfinite == "skip":
+        return Response("skip", "its update is skipped")
+    checkpoint = on_rank_zero(place, lambda: _checkpoint_to_go_back_to(config.run_dir, num_in_a_row))
+    if checkpoint is None:
+        return Response("skip", "its update is skipped: there is no checkpoint yet to go back to")
+    why = f"back to the parameters of step {step_of(checkpoint)}, on with the next data"
+    return Response("rollback", why, checkpoint)
+
+
+def _checkpoint_to_go_back_to(run_dir: Path, num_in_a_row: int) -> Path | None:
+    checkpoints = complete_checkpoints(run_dir)[-num_in_a_row:]
+    if not checkpoints:
+        return None
+    check_files(checkpoints[0], read_manifest(checkpoints[0]))
+    return checkpoints[0]
 
 
 def incident_record(step: int, result: StepResult, data: TrainData, place: Place) -> dict[str, Any]:
@@ -26,10 +65,7 @@ def incident_record(step: int, result: StepResult, data: TrainData, place: Place
     """
     assert result.refusal is not None
     own = {index: data.sequence_ids(step - 1, index) for index in result.suspects}
-    of_ranks: list[Any] = [own] * place.world_size
-    if place.world_size > 1:
-        dist.all_gather_object(of_ranks, own)
-    suspects = {index: ids for of_rank in of_ranks for index, ids in of_rank.items()}
+    suspects = {index: ids for of_rank in gather(own, place) for index, ids in of_rank.items()}
     record = training_record(result, data.terms)
     return {
         "step": step,

@@ -110,6 +110,18 @@ def create_state(engine: Any, keys: list[str], num_steps: int) -> None:
         optimizer.state[flat] = state
 
 
+def renew_working_weights(engine: Any) -> None:
+    """Bring the weights that ZeRO computes with up to the optimizer's fp32 values, on all ranks."""
+    zero = engine.optimizer
+    if engine.zero_optimization_stage() in (1, 2):
+        zero.update_lp_params()
+    elif engine.zero_optimization_stage() == 3:
+        zero.checkpoint_event_prologue()
+        for number in range(len(zero.fp32_partitioned_groups_flat)):
+            zero._reassign_or_swap_out_partitioned_parameters(number)
+        zero.checkpoint_event_epilogue()
+
+
 def num_optimizer_steps(engine: Any) -> int:
     """Steps taken, less those that fp16 skipped for an overflow."""
     steps = [int(state[STEP]) for state in base_optimizer(engine).state.values() if STEP in state]

@@ -14,11 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from typing import Any
 
-import torch.distributed as dist
-
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
 from pipeline.engine.launch import Place
+from pipeline.engine.ranks import gather
 
 Facts = dict[str, dict[str, str]]
 """Section → key → value."""
@@ -34,11 +33,14 @@ _DISTRIBUTIONS = (
     "task-robust-pretraining",
     "deepspeed",
     "numpy",
+    "pyarrow",
     "safetensors",
     "torch",
     "transformers",
+    "triton",
 )
 _PACKAGES = ("data_prep", "pipeline", "task_kernels")
+_CODE = {".py", ".cpp", ".so"}
 _ABSENT = "absent"
 _NUM_NAMED = 4
 """Ranks, hosts and values that a message names; of the others it tells the number."""
@@ -69,8 +71,8 @@ def check_agreement(facts: Facts, place: Place) -> None:
     if place.world_size == 1:
         return
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    if len(set(_gather(digest, place))) > 1:  # only then is it worth sending everything to everyone
-        ranks = _gather((socket.gethostname(), facts), place)
+    if len(set(gather(digest, place))) > 1:  # only then is it worth sending everything to everyone
+        ranks = gather((socket.gethostname(), facts), place)
         raise UserError(disagreement([host for host, _ in ranks], [facts for _, facts in ranks]))
 
 
@@ -111,21 +113,14 @@ def _version(distribution: str) -> str:
 
 
 def _code() -> dict[str, str]:
-    """Hash per source file: a checkout changes without its version."""
+    """Hash per file that is run or built: a checkout changes without its version."""
     hashes = {}
     for package in _PACKAGES:
         with as_file(files(package)) as folder:
-            for path in sorted(folder.rglob("*.py")):
+            for path in sorted(path for path in folder.rglob("*") if path.suffix in _CODE):
                 name = f"{package}/{path.relative_to(folder).as_posix()}"
                 hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     return hashes
-
-
-def _gather(value: Any, place: Place) -> list[Any]:
-    """The value of every rank, by rank."""
-    values = [None] * place.world_size
-    dist.all_gather_object(values, value)
-    return values
 
 
 def _who_has_what(values: list[str], hosts: list[str]) -> str:

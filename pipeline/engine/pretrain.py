@@ -6,10 +6,10 @@ from pathlib import Path
 from data_prep.errors import UserError
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import check_files, read_manifest
-from pipeline.engine.ds_config import zero_stage
 from pipeline.engine.metrics import METRICS, NONFINITE, VALIDATION
 from pipeline.engine.preflight import check_agreement, facts_of
-from pipeline.engine.resume import find_start, on_rank_zero
+from pipeline.engine.ranks import on_rank_zero
+from pipeline.engine.resume import find_start
 from pipeline.engine.training import Job, TrainingRun
 
 
@@ -21,7 +21,7 @@ def pretrain(job: Job) -> None:
     """
     config, place = job.config, job.place
     check_agreement(facts_of(config, job.ds_settings, job.model_recipe), place)
-    reason = workarounds.refusal(zero_stage(job.ds_settings), config.precision, place.device)
+    reason = workarounds.refusal(job.ds_settings, config.precision, place.device)
     if reason:
         raise UserError(reason)
     start = on_rank_zero(place, lambda: find_start(config, job.model_recipe))

@@ -8,28 +8,30 @@ from data_prep.durable import write_durably
 
 
 class Records:
-    """A file of JSON lines. Lines that the disk has no room for wait in memory, in order.
+    """A file of JSON lines. Lines that the disk has no room for wait in memory, in order."""
 
-    Args:
-        path: the file; it need not exist.
-        last_step: lines of later steps are dropped, since a run that goes on writes them again.
-    """
-
-    def __init__(self, path: Path, last_step: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting = b""
-        if path.is_file():
-            lines = path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last_step]
-            write_durably(path, "".join(kept))
+
+    @property
+    def num_waiting(self) -> int:
+        """Lines that are not in the file yet."""
+        return self._waiting.count(b"\n")
 
     def append(self, record: dict[str, Any]) -> None:
-        """Append a line, and those that wait.
+        """Append a line, and those that wait; raises OSError as `flush`."""
+        self._waiting += json.dumps(record, allow_nan=False).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait.
 
         Raises:
-            OSError: they cannot be written now; they wait for the next call.
+            OSError: they cannot be written now, and go on waiting.
         """
-        self._waiting += json.dumps(record, allow_nan=False).encode() + b"\n"
+        if not self._waiting:
+            return
         with self._path.open("ab", buffering=0) as file:
             end = file.seek(0, 2)
             try:
@@ -39,3 +41,12 @@ class Records:
                 file.truncate(end)
                 raise
         self._waiting = b""
+
+
+def drop_records_after(path: Path, step: int) -> None:
+    """Keep the lines up to `step`: a run that goes on from a checkpoint writes the later ones again."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        if kept != lines:
+            write_durably(path, "".join(kept))

@@ -1,17 +1,12 @@
 """Where a run starts: at step 0, or at a checkpoint of the same configuration."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch.distributed as dist
+from typing import Any
 
 from data_prep.durable import refuse_occupied
-from data_prep.errors import UserError, one_line
+from data_prep.errors import UserError
 from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
-from pipeline.engine.estimator import with_estimator
-from pipeline.engine.launch import Place
 from pipeline.engine.preflight import flat
 
 CONFIG = "config.yaml"
@@ -29,27 +24,12 @@ MAY_DIFFER = (
     "validate",
     "checkpoint",
     "log",
+    *(TOLD := ("optimizer.lr", "optimizer.grad_clip")),
 )
-"""Keys and sections that a run may change when it goes on: they do not change the steps already taken.
+"""Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.
 
 The data may lie elsewhere, but must be the same.
 """
-
-Result = TypeVar("Result")
-
-
-def on_rank_zero(place: Place, action: Callable[[], Result]) -> Result:
-    """Decide on rank 0 and tell all ranks, a refusal included: looking at files is no collective act."""
-    outcome: list[Any] = [None, None]
-    if place.rank == 0:
-        try:
-            outcome[0] = action()
-        except (UserError, OSError) as error:
-            outcome[1] = one_line(error)
-    dist.broadcast_object_list(outcome)
-    if outcome[1] is not None:
-        raise UserError(outcome[1])
-    return outcome[0]
 
 
 def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
@@ -94,7 +74,9 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
     """Raise UserError where a key that shaped the checkpoint has another value now, or the data have."""
     manifest = read_manifest(checkpoint)
     then = flat(manifest.config)
-    now = flat(with_estimator(config, manifest.config, 1).to_dict())
+    now = flat(config.to_dict())
+    if now["objective.estimator"] == "auto":  # which is what it was
+        now["objective.estimator"] = then["objective.estimator"]
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,19 +25,25 @@ from pipeline.engine.checkpoint import (
     CheckpointManifest,
     checkpoint_folder,
     complete_checkpoints,
-    remove,
     step_of,
 )
 from pipeline.engine.launch import Place
 from pipeline.engine.optimizer_state import HostCopy, Pieces, Share, shares, write_pieces
+from pipeline.engine.ranks import gather
 
 _PARAMETERS = "parameters"
 """Folder for the ranks' pieces of the parameters, gone when rank 0 has put them together."""
+_LONGEST_S = 3_600.0
+"""For which ranks wait for each other's files: longer than for gradients, since a slow disk is no loss."""
 _LONG_WAIT_S = 1.0
 
 
 class NotSavedError(Exception):
     """Why a checkpoint could not be written, the same on all ranks."""
+
+
+class NeverWrittenError(Exception):
+    """A rank is still writing when it should have ended long ago."""
 
 
 class CheckpointSaver:
@@ -55,7 +60,6 @@ class CheckpointSaver:
         config: how many to keep, and whether to write while training goes on.
         companions: further files of every checkpoint.
         place: this process.
-        timeout_s: for which a rank waits for another one's files.
     """
 
     def __init__(
@@ -67,27 +71,26 @@ class CheckpointSaver:
         config: CheckpointConfig,
         companions: dict[str, bytes],
         place: Place,
-        timeout_s: float,
     ) -> None:
         self._engine, self._network, self._frozen = engine, network, frozen
         self._run_dir, self._config = run_dir, config
         self._companions = companions
         self._place = place
         # Of its own: what the writing threads say to each other must not mix with the training's words.
-        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=_LONGEST_S))
         self._copy = HostCopy()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._writing: Future[None] | None = None
-        self._wait_s = 0.0
         self.failure: str | None = None
+        list(shares(engine, network))  # a layout of DeepSpeed's that has none fails now, not after a week
 
     def save(self, manifest: CheckpointManifest) -> None:
         """Save the present state; all ranks call it after the same step."""
+        started = time.perf_counter()
         self.wait()
-        if self._wait_s > _LONG_WAIT_S and self._place.rank == 0:
-            self._say(
-                f"waited {self._wait_s:.0f} s for the checkpoint before to be written; raise checkpoint.every"
-            )
+        waited_s = time.perf_counter() - started
+        if waited_s > _LONG_WAIT_S and self._place.rank == 0:
+            self._say(f"waited {waited_s:.0f} s until the checkpoint before was written")
         held = self._held()
         if self._config.asynchronous:
             self._writing = self._thread.submit(self._write, held, manifest)
@@ -95,26 +98,33 @@ class CheckpointSaver:
             self._write(held, manifest)
 
     def wait(self) -> None:
-        """Wait until what is being saved is on disk, or has failed."""
-        started = time.perf_counter()
+        """Wait until what is being saved is on disk, or has failed.
+
+        Raises:
+            NeverWrittenError: a rank does not come to an end.
+        """
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
-        self._wait_s = time.perf_counter() - started
 
-    def _held(self) -> list[Share]:
-        """What this rank has to write. At stage 0 all ranks hold all of it, and rank 0 writes."""
+    def _held(self) -> list[Share] | Exception:
+        """What this rank has to write, or why it has not. At stage 0 all ranks hold all: rank 0 writes."""
         if self._engine.zero_optimization_stage() == 0 and self._place.rank > 0:
             return []
-        if self._config.asynchronous:
+        if not self._config.asynchronous:
+            return list(shares(self._engine, self._network))
+        try:
             return self._copy.take(self._engine, self._network)
-        return list(shares(self._engine, self._network))
+        except Exception as error:  # no room in host memory
+            return error
 
-    def _write(self, held: list[Share], manifest: CheckpointManifest) -> None:
+    def _write(self, held: list[Share] | Exception, manifest: CheckpointManifest) -> None:
         final = checkpoint_folder(self._run_dir, manifest.step)
         partial = final.with_name(f".{final.name}.partial")
+        started = time.monotonic()
         try:
-            self._together(lambda: self._prepare(partial))
+            self._together(lambda: self._prepare(held, partial))
+            assert not isinstance(held, Exception)
             hashes = self._together(lambda: self._write_own(held, partial))
             files = {name: digest for of_rank in hashes for name, digest in of_rank.items()}
             self._together(lambda: self._complete(held, manifest, files, partial, final))
@@ -122,33 +132,43 @@ class CheckpointSaver:
         except NotSavedError as error:
             self.failure = f"step {manifest.step} was not saved: {error}"
             if self._place.rank == 0:
-                shutil.rmtree(partial, ignore_errors=True)
                 self._say(f"error: {self.failure}; older checkpoints are kept, training goes on")
+        except RuntimeError as error:
+            if time.monotonic() - started < _LONGEST_S:
+                raise
+            raise NeverWrittenError(
+                f"step {manifest.step}: not all ranks have written their files after {_LONGEST_S:,.0f} s"
+            ) from error
+        if self._place.rank == 0:
+            self._clean_up()
 
     def _together(self, action: Callable[[], Any]) -> list[Any]:
         """What `action` returned on each rank; raises NotSavedError on all where it failed on one."""
         outcome: tuple[Any, str | None]
         try:
             outcome = (action(), None)
-        except (OSError, SafetensorError) as error:
-            outcome = (None, f"rank {self._place.rank}: {one_line(error)}")
-        outcomes: list[Any] = [None] * self._place.world_size
-        dist.all_gather_object(outcomes, outcome, group=self._group)
+        except Exception as error:  # whatever it is, the others wait for an answer
+            outcome = (None, f"rank {self._place.rank}: {one_line(error) or type(error).__name__}")
+        outcomes = gather(outcome, self._place, self._group)
         for _, failure in outcomes:
             if failure is not None:
                 raise NotSavedError(failure)
         return [result for result, _ in outcomes]
 
-    def _prepare(self, partial: Path) -> None:
+    def _prepare(self, held: list[Share] | Exception, partial: Path) -> None:
+        if isinstance(held, Exception):
+            raise held
+        if not all(bool(torch.isfinite(share.master).all()) for share in held):
+            raise ValueError("its parameters are not finite numbers")
         if self._place.rank == 0:
-            for stale in partial.parent.glob(".step-*"):  # of saves and removals that were killed
-                shutil.rmtree(stale)
+            if partial.exists():  # of a save that was killed
+                shutil.rmtree(partial)
             (partial / STATE).mkdir(parents=True)
             (partial / _PARAMETERS).mkdir()
 
     def _write_own(self, held: list[Share], partial: Path) -> dict[str, str]:
         """Write this rank's part of the optimizer's state; returns its file's hash, by relative path."""
-        name = f"rank-{self._place.rank:05d}.safetensors"
+        name = _file_of(self._place.rank)
         if self._place.rank > 0:
             write_pieces(
                 partial / _PARAMETERS / name,
@@ -163,6 +183,7 @@ class CheckpointSaver:
                 for key, value in share.state.items()
             },
         )
+        _readable_as_its_folder(path)
         fsync_path(path)
         return {path.relative_to(partial).as_posix(): sha256_file(path)}
 
@@ -174,10 +195,11 @@ class CheckpointSaver:
         partial: Path,
         final: Path,
     ) -> None:
-        """On rank 0, when the files of all ranks are there: the rest, the final name, and older ones go."""
+        """On rank 0, when the files of all ranks are there: the rest, and the final name."""
         if self._place.rank > 0:
             return
         save_file(self._whole_parameters(held, partial), partial / MODEL, metadata={"format": "pt"})
+        _readable_as_its_folder(partial / MODEL)
         shutil.rmtree(partial / _PARAMETERS)
         for name, content in self._companions.items():
             (partial / name).write_bytes(content)
@@ -185,16 +207,26 @@ class CheckpointSaver:
         complete = manifest.model_copy(update={"files": files})
         (partial / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n")
         fsync_folder(partial)
-        shutil.rmtree(final, ignore_errors=True)
+        for records in self._run_dir.glob("*.jsonl"):  # which must not end before the checkpoint
+            fsync_path(records)
         partial.replace(final)
         fsync_path(final.parent)
-        for old in complete_checkpoints(self._run_dir)[: -self._config.keep_last]:
-            if not self._config.keep_every or step_of(old) % self._config.keep_every:
-                remove(old)
+
+    def _clean_up(self) -> None:
+        """Drop checkpoints that are not to be kept, and what killed saves have left."""
+        try:
+            for old in complete_checkpoints(self._run_dir)[: -self._config.keep_last]:
+                if not self._config.keep_every or step_of(old) % self._config.keep_every:
+                    old.replace(old.with_name(f".{old.name}.removed"))
+            for stale in (self._run_dir / "checkpoints").glob(".step-*"):
+                shutil.rmtree(stale)
+        except OSError as error:
+            self._say(f"warning: an old checkpoint cannot be removed ({one_line(error)})")
 
     def _whole_parameters(self, held: list[Share], partial: Path) -> dict[str, Tensor]:
         """All parameters in fp32, from this rank's memory and the other ranks' files."""
-        pieces = Pieces(sorted((partial / _PARAMETERS).iterdir()))
+        others = range(1, self._place.world_size)
+        pieces = Pieces([partial / _PARAMETERS / _file_of(rank) for rank in others])
         for share in held:
             pieces.add(share.name, share.start, share.master.cpu())
         parameters = dict(self._frozen)
@@ -207,3 +239,12 @@ class CheckpointSaver:
 
     def _say(self, message: str) -> None:
         tqdm.write(f"{self._run_dir.name}: {message}", file=sys.stderr)
+
+
+def _file_of(rank: int) -> str:
+    return f"rank-{rank:05d}.safetensors"
+
+
+def _readable_as_its_folder(path: Path) -> None:
+    """Let others read what safetensors wrote for its owner alone."""
+    path.chmod(path.parent.stat().st_mode & 0o666)

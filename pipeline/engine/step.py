@@ -111,16 +111,6 @@ class StepRunner:
             suspects=[] if refusal is None else self._suspects(refusal, [i for i, _ in batches], parts),
         )
 
-    def renew_working_weights(self) -> None:
-        """Bring what ZeRO computes with up to the optimizer's fp32 values, by a step that changes nothing."""
-        self._engine.train()
-        self._gate.is_open = False
-        for _ in range(self._rounds):
-            sums, _ = self._engine(self._to_device(self._data.empty_micro_batch()).inputs)
-            self._engine.backward((0.0 * sums).sum())
-            self._engine.step()
-        self._gate.is_open = True
-
     def _update(self, refusal: Refusal | None) -> tuple[Refusal | None, Tensor | float]:
         """The optimizer's step, unless it is refused; why it was not made after all; the gradient's norm."""
         norm = self._grad_norm_before_step()
@@ -129,7 +119,6 @@ class StepRunner:
         num_skipped = self._engine.skipped_steps
         self._gate.is_open = refusal is None
         self._engine.step()
-        self._gate.is_open = True
         if self._engine.skipped_steps > num_skipped:  # DeepSpeed found the norm not finite
             self._engine.lr_scheduler.step()  # the learning rate is a function of the step
             if not self._engine.fp16_enabled():  # there, it is how the loss scale is found

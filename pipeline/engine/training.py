@@ -16,9 +16,7 @@ from pipeline.data.loader import MicroBatchLoader
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import (
     CheckpointManifest,
-    check_files,
     checkpoint_folder,
-    complete_checkpoints,
     load_parameters,
     load_progress,
     optimizer_progress,
@@ -29,13 +27,17 @@ from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
-from pipeline.engine.metrics import RunLog, training_record
-from pipeline.engine.nonfinite import MOST_IN_A_ROW, incident_record
+from pipeline.engine.metrics import RECORDS, RunLog, training_record
+from pipeline.engine.nonfinite import incident_record, respond
 from pipeline.engine.optimizer import build_optimizer, build_schedule, set_schedule
+from pipeline.engine.optimizer_state import renew_working_weights
 from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
-from pipeline.engine.resume import CONFIG, DS_CONFIG, on_rank_zero
-from pipeline.engine.saving import CheckpointSaver
+from pipeline.engine.preflight import flat
+from pipeline.engine.ranks import on_rank_zero
+from pipeline.engine.records import drop_records_after
+from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
+from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.stop import STOPPED, StopRequest
 from pipeline.engine.validation import validation_record
@@ -109,7 +111,6 @@ class TrainingRun:
             config.checkpoint,
             data.companion_files(),
             place,
-            config.timeout_s,
         )
         self._held_out = (
             data.held_out("validation", config.validation.num_samples) if config.validation.every else None
@@ -126,7 +127,10 @@ class TrainingRun:
         self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
         set_schedule(self.engine.lr_scheduler, self._step)
         if self._place.rank == 0:
-            print(f"{self._config.run_dir}: going on after step {self._step}", file=sys.stderr)
+            then, now = flat(manifest.config), flat(self._config.to_dict())
+            changed = [f"{key} {now[key]:g}, not {then[key]:g}" for key in TOLD if now[key] != then[key]]
+            with_what = f" with {', '.join(changed)}" if changed else ""
+            print(f"{self._config.run_dir}: going on after step {self._step}{with_what}", file=sys.stderr)
 
     def _restore(self, checkpoint: Path) -> None:
         load_progress(self.engine, self._network, checkpoint)
@@ -140,10 +144,15 @@ class TrainingRun:
             SystemExit: with STOPPED, on all ranks after the same step, once it is saved; with 1 where the
                 last checkpoint could not be saved.
         """
-        log = self._open_log()
+        on_rank_zero(self._place, self._prepare_folder)
+        log = RunLog(self._config.run_dir, self._step, self._config.steps) if self._place.rank == 0 else None
         try:
             with StopRequest(self._config.checkpoint.save_before_s) as request:
                 is_told = self._take_steps(request, log)
+        except NeverWrittenError as error:
+            advice = "look at its disk; the same command goes on from the newest checkpoint"
+            print(f"pipeline: error: {self._config.run_dir}: {error}; {advice}", file=sys.stderr)
+            raise SystemExit(1) from error
         finally:
             if log:
                 log.close()
@@ -171,42 +180,50 @@ class TrainingRun:
                 speed = pace.take(progress["tokens"], self.loader.take_wait_s())
                 log.record(progress | training_record(result, self._data.terms) | {"lr": lr} | speed)
             with pace.paused():
+                if (is_told or self._due(config.checkpoint.every)) and not self._is_in_trouble:
+                    self._saver.save(self.manifest())
+                if is_told:  # it may not live through a validation
+                    self._saver.wait()
                 if self._held_out and self._due(config.validation.every):
                     self._validate(log)
-                if is_told or self._due(config.checkpoint.every):
-                    self._saver.save(self.manifest())
         self._saver.wait()
         return is_told
+
+    @property
+    def _is_in_trouble(self) -> bool:
+        """Several steps in a row had no update: it may be the parameters that are bad, not the data."""
+        return self._guard.num_skipped_in_a_row > 1
 
     def _end(self, request: StopRequest, is_told: bool) -> None:
         """Say how far the run came; the exit code, where it is not 0."""
         run_dir, step = self._config.run_dir, self._step
-        is_done, is_saved = step == self._config.steps, self._saver.failure is None
-        if is_done and is_saved:
-            line = f"done; {checkpoint_folder(run_dir, step)}"
-        elif is_done:
-            line = "error: the last step is not saved; make room, and the same command goes on from before it"
+        is_done = step == self._config.steps
+        not_saved = self._saver.failure
+        if self._is_in_trouble:
+            not_saved = f"step {step} is not saved, since the last steps had no update"
+        then = f"the same command goes on from {'the newest checkpoint' if not_saved else 'there'}"
+        if not is_done:
+            who = request.reason or "another rank was"
+            saved = not_saved or f"saved step {step} of {self._config.steps}"
+            line = f"told to stop ({who}); {saved}; {then}"
+        elif not_saved:
+            line = f"error: {not_saved}; {then}"
         else:
-            line = (
-                f"told to stop ({request.reason or 'another rank was'}); "
-                f"{'saved' if is_saved else 'could not save'} step {step} of {self._config.steps}; the same "
-                f"command goes on from {'there' if is_saved else 'the newest checkpoint'}"
-            )
+            line = f"done; {checkpoint_folder(run_dir, step)}"
         if self._place.rank == 0:
             print(f"{run_dir}: {line}", file=sys.stderr)
         if not is_done:
             raise SystemExit(STOPPED)
-        if not is_saved:
+        if not_saved:
             raise SystemExit(1)
 
-    def _open_log(self) -> RunLog | None:
-        if self._place.rank != 0:
-            return None
+    def _prepare_folder(self) -> None:
         run_dir = self._config.run_dir
         run_dir.mkdir(parents=True, exist_ok=True)
         write_durably(run_dir / CONFIG, self._config.to_yaml())
         write_durably(run_dir / DS_CONFIG, json.dumps(self._ds_config, indent=2) + "\n")
-        return RunLog(run_dir, self._step, self._config.steps)
+        for name in RECORDS:
+            drop_records_after(run_dir / name, self._step)
 
     def _due(self, every: int) -> bool:
         return self._step == self._config.steps or (every > 0 and self._step % every == 0)
@@ -220,42 +237,29 @@ class TrainingRun:
         }
 
     def _meet_refusal(self, result: StepResult, log: RunLog | None) -> None:
-        """A step had no update: tell and write down why, then stop, go on, or go back."""
+        """A step had no update: write down why, then stop, go on, or go back."""
         self._saver.wait()
-        action: str = self._config.on_nonfinite
-        if self._guard.num_skipped_in_a_row > MOST_IN_A_ROW:
-            action = "stop"
-        checkpoint = (
-            on_rank_zero(self._place, self._checkpoint_to_go_back_to) if action == "rollback" else None
-        )
-        if action == "rollback" and not checkpoint:
-            action = "skip"
-        record = incident_record(self._step, result, self._data, self._place) | {"action": action}
-        if checkpoint:
-            self._go_back(checkpoint)
-            record["back_to"] = step_of(checkpoint)
+        response = respond(self._config, self._guard.num_skipped_in_a_row, self._place)
+        record = incident_record(self._step, result, self._data, self._place) | {"action": response.action}
+        if response.back_to:
+            record["back_to"] = step_of(response.back_to)
+            self._go_back(response.back_to)
         if log:
-            log.record_incident(record)
-        if action == "stop":
+            log.record_incident(record, response.why)
+        if response.action == "stop":
             raise UserError(
-                f"{self._config.run_dir}: step {self._step}: {result.refusal}; lower optimizer.lr, set "
-                "optimizer.grad_clip, or have on_nonfinite=skip (nonfinite.jsonl names the sequences; "
-                "checkpoints from before are kept)"
+                f"{self._config.run_dir}: step {self._step}: {result.refusal}, {response.why}; go on with a "
+                "lower optimizer.lr or optimizer.grad_clip, or with on_nonfinite=skip or rollback "
+                "(nonfinite.jsonl names the sequences)"
             )
-
-    def _checkpoint_to_go_back_to(self) -> Path | None:
-        checkpoints = complete_checkpoints(self._config.run_dir)
-        if not checkpoints:
-            return None
-        check_files(checkpoints[-1], read_manifest(checkpoints[-1]))
-        return checkpoints[-1]
 
     def _go_back(self, checkpoint: Path) -> None:
         """To the parameters and the optimizer of a checkpoint, but on with the data of the next step."""
         self._restore(checkpoint)
-        self.runner.renew_working_weights()
-        set_schedule(self.engine.lr_scheduler, self._step)
-        self._guard.num_skipped += self._step - 1 - step_of(checkpoint)  # whose updates are undone
+        renew_working_weights(self.engine)
+        then = read_manifest(checkpoint)
+        # The steps since then, whose updates are undone, and this one.
+        self._guard.num_skipped = then.guard["num_skipped"] + self._step - then.step
 
     def _validate(self, log: RunLog | None) -> None:
         assert self._held_out is not None

@@ -48,11 +48,32 @@ def after_initialize(engine: Any, timeout_s: float) -> None:
         engine.enable_backward_allreduce = False
 
 
-def refusal(zero_stage: int, precision: str, device: torch.device) -> str | None:
-    """Why a combination that DeepSpeed starts with would give wrong results or fail later, or None."""
+def refusal(settings: dict[str, Any], precision: str, device: torch.device) -> str | None:
+    """Why a DeepSpeed JSON, with which DeepSpeed starts, would give wrong results or fail later, or None."""
+    zero = settings.get("zero_optimization", {})
+    stage = zero.get("stage", 0)
     if precision == "fp16" and device.type == "cpu":
         return "precision fp16 needs a GPU; use bf16 or fp32"
-    if precision != "fp32" and zero_stage == 0:
+    if settings.get("bf16", {}).get("check_grad_overflow") is False:
+        return 'DeepSpeed JSON: "bf16.check_grad_overflow" must not be false: bad gradients would be applied'
+    if zero.get("compute_grad_norm") is False:
+        return 'DeepSpeed JSON: "zero_optimization.compute_grad_norm" must not be false: the log needs it'
+    if (
+        precision == "bf16"
+        and settings.get("data_types", {}).get("grad_accum_dtype") == "fp32"
+        and stage == 1
+    ):
+        return (
+            'DeepSpeed JSON: "data_types.grad_accum_dtype" fp32 at stage 1 takes an optimizer whose state '
+            "cannot be saved here; leave it out"
+        )
+    for part in ("offload_optimizer", "offload_param"):
+        if (zero.get(part) or {}).get("device") == "nvme":
+            return (
+                f'DeepSpeed JSON: "zero_optimization.{part}.device" nvme: state that is swapped out cannot '
+                "be saved here; use cpu"
+            )
+    if precision != "fp32" and stage == 0:
         return (
             f"precision {precision} does not go with ZeRO stage 0, where DeepSpeed takes an additional "
             "optimizer step at start; use stage 1 or higher"

@@ -28,7 +28,7 @@ KILLS = [  # where, the rank, the call that it does not survive, and which of th
     ("save", 0, f"{SAVING}:fsync_folder", 1),
     ("start", 0, "pipeline.engine.checkpoint:restore_state", 1),
     ("step", 1, f"{ENGINE}:DeepSpeedEngine.step", 9),
-    ("save", 0, f"{SAVING}:fsync_path", 2),  # the folder has its name, which is not on disk yet
+    ("save", 0, f"{SAVING}:fsync_path", 3),  # the folder has its name, which is not on disk yet
     ("record", 0, "pipeline.engine.records:Records.append", 2),
     ("save", 1, f"{SAVING}:CheckpointSaver._complete", 1),  # its files are there, rank 0 writes the rest
     ("step", 1, f"{STEP}:StepRunner._all_reduce", 6),

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from pipeline.engine.records import Records
 from pipeline.engine.stop import STOPPED
 
-ZERO3 = Path(__file__).parents[3] / "ds_configs" / "zero3.json"
+HERE = Path(__file__).parent
+ZERO3 = HERE.parents[2] / "ds_configs" / "zero3.json"
 SMALL = 100_000
 """Bytes: more than any log here, less than any checkpoint."""
 
@@ -45,21 +46,35 @@ def asynchronous(request):
 def test_a_checkpoint_holds_the_state_after_its_step_however_far_training_is_when_it_is_written(
     pretrain_ranks,
 ):
-    """Stage 3 in bf16 changes the state in place, right after the copy was taken."""
-    runs = []
-    for asynchronous in ("true", "false"):
-        settings = ("steps=6", "checkpoint.every=2", "checkpoint.keep_last=9", "precision=bf16")
-        overrides = (*settings, f"checkpoint.asynchronous={asynchronous}", f"deepspeed={ZERO3}")
-        runs.append(pretrain_ranks(*overrides, name=f"asynchronous-{asynchronous}", world_size=2))
-        codes, said = runs[-1].end()
-        assert codes == [0, 0], said
+    settings = (
+        "steps=6",
+        "checkpoint.every=2",
+        "checkpoint.keep_last=9",
+        "precision=bf16",
+        f"deepspeed={ZERO3}",
+    )
+    late = pretrain_ranks(*settings, name="late", world_size=2, program=(HERE / "slow_saver.py",))
+    codes, said = late.end()
+    assert codes == [0, 0], said
+    prompt = pretrain_ranks(*settings, "checkpoint.asynchronous=false", name="prompt", world_size=2)
+    codes, said = prompt.end()
+    assert codes == [0, 0], said
     for step in (2, 4, 6):
-        folders = [run.folder / "checkpoints" / f"step-{step:08d}" for run in runs]
+        folders = [run.folder / "checkpoints" / f"step-{step:08d}" for run in (late, prompt)]
         files = [path.relative_to(folders[0]) for path in folders[0].rglob("*.safetensors")]
         assert len(files) == 3
         for file in files:
             there, here = (load_file(folder / file) for folder in folders)
             assert all((there[name] == here[name]).all() for name in there)
+
+
+def test_who_may_read_the_run_may_read_its_checkpoints(pretrain_ranks):
+    run = pretrain_ranks("steps=1")
+    assert run.end()[0] == [0]
+    allowed = (run.folder / "metrics.jsonl").stat().st_mode
+    files = [path for path in (run.folder / "checkpoints").rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert {path.stat().st_mode for path in files} == {allowed}
 
 
 def test_the_newest_are_kept_and_those_at_multiples(pretrain_ranks):
@@ -95,15 +110,15 @@ def test_a_run_whose_last_step_cannot_be_saved_says_so_and_fails(pretrain_ranks,
     limit_files(run, SMALL)
     codes, (said,) = run.end()
     assert codes == [1]
-    assert "error: step 40 was not saved" in said
-    assert "the last step is not saved; make room, and the same command goes on" in said
+    assert "error: step 40 was not saved: rank 0" in said
+    assert said.strip().endswith("the same command goes on from the newest checkpoint")
     again = pretrain_ranks("steps=40", "checkpoint.every=10", asynchronous)
     assert again.end()[0] == [0]
     assert checkpoints(again)[-1] == 40
 
 
 def test_a_line_that_finds_no_room_waits_for_it(tmp_path):
-    records = Records(tmp_path / "metrics.jsonl", 0)
+    records = Records(tmp_path / "metrics.jsonl")
     records.append({"step": 1})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (15, before[1]))

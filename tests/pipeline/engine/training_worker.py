@@ -39,7 +39,7 @@ def train(case, shards, place):
     model = build_model(config, recipe)
     settings = {"zero_optimization": {"stage": case["stage"]}}
     job = Job(config, settings, data, model, recipe.model_dump(mode="json"), place)
-    with poison_step.poisoned(*case.get("poison", (None, 0, 0))):
+    with poison_step.poisoned(*case.get("poison", (None, [], 0))):
         TrainingRun(job, Path(case["start"]) if case["start"] else None).train()
 
 

@@ -63,8 +63,9 @@ demo: setup
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir $(DEMO)"
 	@echo "Exported:    $(DEMO)/exported, for transformers' from_pretrained"
 
+# A file of tests stays in one process, since its tests share what is costly to make.
 test: lint
-	pytest
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	ruff check .

@@ -140,6 +140,25 @@ def keys(
         Console().print(keys_table(config_keys()))
 
 
+@app.command(epilog="Example: srun --gpus=1 pipeline doctor --out-dir /scratch/runs")
+def doctor(
+    out_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that runs go to, whose disk is measured.")
+    ] = Path("runs"),
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the findings to this file too.")
+    ] = None,
+) -> None:
+    """Try what pre-training needs on this machine, and say how to mend what fails.
+
+    Exit code 1: something is broken that pre-training here cannot do without. Takes 10 to 20 seconds.
+    """
+    from pipeline.doctor.command import examine_machine
+
+    if is_first_of_node():
+        raise typer.Exit(examine_machine(out_dir, json_file))
+
+
 def main() -> None:
     """Entry point."""
     run_program("pipeline", app)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from data_prep.errors import UserError, nearest
 from pipeline.config import RunConfig
-from pipeline.engine.workarounds import REQUIRED_SETTINGS
+from pipeline.engine import workarounds
 
 _TYPES = ("fp32", "fp16", "bf16")
 _SECTIONS_OF_JSON = {"zero_optimization", "comms_logger", "data_types", "aio"}
@@ -66,7 +66,9 @@ def load_ds_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: a DeepSpeed JSON is an object, not a {type(settings).__name__}")
-    _refuse_unknown(settings, _OWNED_BY_JSON | _OWNED_BY_RUN_FILE.keys() | REQUIRED_SETTINGS.keys(), "", path)
+    _refuse_unknown(
+        settings, _OWNED_BY_JSON | _OWNED_BY_RUN_FILE.keys() | workarounds.REQUIRED_SETTINGS.keys(), "", path
+    )
     for key, model in _sections().items():
         if key in settings:
             _check_section(settings[key], model, key, path)
@@ -116,7 +118,7 @@ def complete_ds_config(settings: dict[str, Any], config: RunConfig, world_size: 
             raise UserError(
                 f'{source}: "{key}" belongs to the run file ({_OWNED_BY_RUN_FILE[key]}); remove it, or "auto"'
             )
-    for key, value in REQUIRED_SETTINGS.items():
+    for key, value in workarounds.REQUIRED_SETTINGS.items():
         _require_equal(settings.get(key, value), value, key, source)
         completed[key] = value
     completed.setdefault("steps_per_print", config.steps + 1)
@@ -148,6 +150,7 @@ def _require_equal(given: Any, value: Any, key: str, source: Path) -> None:
 
 def _sections() -> dict[str, type[BaseModel] | set[str]]:
     """DeepSpeed's own models of the nested sections, which know their keys and types."""
+    workarounds.before_import()
     from deepspeed.comm.config import CommsLoggerConfig
     from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig

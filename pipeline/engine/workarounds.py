@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from pipeline.engine.apex import hide_other_apex
+
 REQUIRED_SETTINGS: dict[str, Any] = {
     # SGD under ZeRO is refused otherwise. The updates are those of torch, element by element.
     "zero_allow_untested_optimizer": True,
@@ -18,7 +20,11 @@ REQUIRED_SETTINGS: dict[str, Any] = {
 
 
 def before_import() -> None:
-    """Name the accelerator, which DeepSpeed otherwise guesses with a warning where there is no GPU."""
+    """Name the accelerator, which DeepSpeed otherwise guesses with a warning where there is no GPU.
+
+    And hide a package that is called `apex` but is not NVIDIA's, since DeepSpeed imports it.
+    """
+    hide_other_apex()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,6 +64,68 @@ def pretrain(
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
+
+
+@app.command(
+    epilog="Example: pipeline plan configs/bert-large.yaml --world-size 64 --mfu 0.4 --peak-tflops 989 "
+    "--gpu-memory 80"
+)
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Run file (YAML).")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Override keys of the run file.")
+    ] = None,
+    world_size: Annotated[int, typer.Option(min=1, help="Ranks: one per GPU, or processes.")] = 1,
+    device: Annotated[Literal["gpu", "cpu"], typer.Option(help="What a rank computes on.")] = "gpu",
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0, help="GiB per rank; names the smallest ZeRO stage that fits.")
+    ] = None,
+    throughput: Annotated[
+        float | None, typer.Option(min=0, help="Tokens per second and rank, as measured; gives the time.")
+    ] = None,
+    mfu: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Or the part of --peak-tflops that is reached.")
+    ] = None,
+    peak_tflops: Annotated[
+        float | None, typer.Option(min=0, help="Of a rank's device, in the run's precision.")
+    ] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(min=1, help="Pieces, where there are no shards yet; 128 by default.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this JSON file too.")
+    ] = None,
+) -> None:
+    """What a run will take, without data, GPU or training: FLOPs, memory per ZeRO stage, epochs, time."""
+    import json
+
+    from rich.console import Console
+
+    from data_prep.durable import write_durably
+    from data_prep.errors import UserError
+    from pipeline.config import load_config
+
+    if json_file and json_file.is_dir():
+        raise UserError(f"{json_file}: is a folder; --json names a JSON file")
+    run_config = load_config(config, overrides or [])
+
+    from pipeline.engine import workarounds
+
+    workarounds.before_import()
+    from pipeline.assembly import planned_case
+    from pipeline.engine.ds_config import load_ds_config
+    from pipeline.plan.duration import speed_of
+    from pipeline.plan.report import plan_to_dict, print_plan
+    from pipeline.plan.run_plan import plan_run
+
+    speed = speed_of(throughput, mfu, peak_tflops)
+    ds_settings = load_ds_config(run_config.deepspeed)
+    case = planned_case(run_config, sequence_length)
+    made = plan_run(run_config, ds_settings, case, world_size, device, speed)
+    print_plan(made, Console(highlight=False), gpu_memory)
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(json_file, json.dumps(plan_to_dict(made), indent=2) + "\n")
 
 
 @app.command(

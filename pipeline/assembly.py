@@ -3,15 +3,22 @@
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
 
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
+from data_prep.passes.job import Settings
 from data_prep.schema import MANIFEST
+from data_prep.tagging.tag_map import load_tag_map
 from pipeline.config import RunConfig
 from pipeline.data.shards import Shards
-from pipeline.data.text import UNTAGGED, TextData, loss_terms
+from pipeline.data.text import UNTAGGED, TextData, check_next_sentence, loss_terms, task_quotas
+from pipeline.data.text_plan import masked_per_sequence, text_inputs, tokens_per_sequence
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters
 from pipeline.models.bert import BertTaskModel, bert_config
+from pipeline.plan.loss_shapes import LossShapes
+from pipeline.plan.run_plan import PlannedCase
+from pipeline.plan.tasks import TaskGroup
 
 
 class TextRecipe(BaseModel):
@@ -75,3 +82,65 @@ def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tup
     model = build_model(config, recipe)
     load_parameters(checkpoint, manifest, model.network)
     return model.eval(), recipe
+
+
+def planned_case(config: RunConfig, sequence_length: int | None) -> PlannedCase:
+    """Data and model of a run file for a plan; `sequence_length` is for want of shards.
+
+    Raises:
+        UserError: shards that do not fit the run file, or a length beside shards that have another.
+    """
+    if not (config.data.path / MANIFEST).is_file():
+        return _case_without_shards(config, sequence_length or Settings().sequence_length)
+    shards = Shards(config.data.path)
+    manifest = shards.manifest
+    if sequence_length not in (None, manifest.sequence_length):
+        raise UserError(
+            f"--sequence-length {sequence_length}: the sequences in {shards.folder} have "
+            f"{manifest.sequence_length} pieces; leave it out"
+        )
+    check_next_sentence(shards, config.objective)
+    quotas = task_quotas(config.data.quota, manifest)
+    names = manifest.task_names
+    groups = [
+        TaskGroup(name, manifest.train_rows(name), tokens_per_sequence(manifest, name), quota)
+        for name, quota in zip(names, quotas, strict=True)
+    ]
+    masked = [masked_per_sequence(manifest, name, config.masking) for name in names]
+    shares = [quota / sum(quotas) for quota in quotas]
+    return _planned_case(
+        config,
+        text_recipe(config, shards),
+        tokens=sum(s * group.tokens_per_sequence for s, group in zip(shares, groups, strict=True)),
+        masked=sum(s * number for s, number in zip(shares, masked, strict=True)),
+        groups=groups,
+    )
+
+
+def _case_without_shards(config: RunConfig, sequence_length: int) -> PlannedCase:
+    """With the tasks and the vocabulary that data_prep has by default, and all sequences full."""
+    recipe = TextRecipe(
+        task_names=list(load_tag_map().tasks),
+        vocab_size=config.model.vocab_size or Settings().vocab_size,
+        sequence_length=sequence_length,
+        pad_id=0,
+        tokenizer_sha256="",
+        shards_sha256="",
+    )
+    masked = config.masking.rate * sequence_length
+    return _planned_case(config, recipe, tokens=sequence_length, masked=masked, groups=None)
+
+
+def _planned_case(
+    config: RunConfig, recipe: TextRecipe, *, tokens: float, masked: float, groups: list[TaskGroup] | None
+) -> PlannedCase:
+    num_sequences = config.batch.micro_size
+    num_masked = max(1, round(num_sequences * masked))
+
+    def make(keep_logits: bool) -> tuple[BertTaskModel, dict[str, Tensor]]:
+        model = build_model(config, recipe)
+        head = model.network.cls.predictions
+        head.decoder = LossShapes(head.decoder, keep_logits=keep_logits)
+        return model, text_inputs(num_sequences, recipe.sequence_length, num_masked)
+
+    return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, make)

@@ -61,8 +61,9 @@ class ModelConfig(_Section):
     """The encoder. Dimensions that are not given come from `size`."""
 
     backbone: Literal["bert"] = Field("bert", description="Architecture.")
-    size: Literal["tiny", "mini", "small", "medium", "base", "large"] = Field(
-        "base", description="Named dimensions of BERT (tiny: 2 layers of 128, large: 24 of 1,024)."
+    size: Literal["tiny", "mini", "small", "medium", "base", "large", "1.3b"] = Field(
+        "base",
+        description="Named dimensions of BERT (tiny: 2 layers of 128; large: 24 of 1,024; 1.3b: of 2,048).",
     )
     num_layers: Annotated[int, Field(gt=0)] | None = Field(None, description="Transformer layers.")
     hidden_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Width.")

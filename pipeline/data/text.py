@@ -50,11 +50,7 @@ class TextData:
         batch: BatchConfig,
         seed: int,
     ) -> None:
-        if objective.nsp != "off" and not shards.manifest.next_sentence:
-            raise UserError(
-                f"{shards.folder}: no next-sentence labels in these shards; set objective.nsp=off, or "
-                "prepare them with data_prep text ... --nsp"
-            )
+        check_next_sentence(shards, objective)
         self._made_of = (shards, data, masking, objective, batch, seed)
         self.shards = shards
         self.terms = loss_terms(shards.task_names, masking, objective)
@@ -128,6 +124,15 @@ class TextData:
         if self._nsp:
             counts[self.terms.names.index(NSP)] = (inputs["next_sentence_label"] != NO_LABEL).sum()
         return counts
+
+
+def check_next_sentence(shards: Shards, objective: ObjectiveConfig) -> None:
+    """Raise UserError where next-sentence prediction is asked for, and the shards have no labels for it."""
+    if objective.nsp != "off" and not shards.manifest.next_sentence:
+        raise UserError(
+            f"{shards.folder}: no next-sentence labels in these shards; set objective.nsp=off, or "
+            "prepare them with data_prep text ... --nsp"
+        )
 
 
 def task_quotas(quota: str | dict[str, int], manifest: Manifest) -> list[int]:

@@ -17,6 +17,7 @@ SIZES = {  # num_layers, hidden_size, num_heads; Devlin et al. 2019 and Turc et 
     "medium": (8, 512, 8),
     "base": (12, 768, 12),
     "large": (24, 1024, 16),
+    "1.3b": (24, 2048, 32),  # GPT-3 XL's depth and width (Brown et al. 2020), heads of 64 as in BERT
 }
 _MIN_POSITIONS = 512
 

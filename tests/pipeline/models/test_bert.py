@@ -65,7 +65,15 @@ def test_without_next_sentence_prediction_its_head_is_not_trained(inputs):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_has_the_parameters_that_its_name_claims(size):
     """Turc et al. 2019 and Devlin et al. 2019, in millions, with BERT's 30,522 pieces."""
-    claimed = {"tiny": 4.4, "mini": 11.3, "small": 29.1, "medium": 41.7, "base": 110, "large": 340}
+    claimed = {
+        "tiny": 4.4,
+        "mini": 11.3,
+        "small": 29.1,
+        "medium": 41.7,
+        "base": 110,
+        "large": 340,
+        "1.3b": 1300,
+    }
     with torch.device("meta"):
         network = BertForPreTraining(bert_config(ModelConfig(size=size), 30_522, 512, 0))
     millions = sum(p.numel() for p in network.parameters()) / 1e6

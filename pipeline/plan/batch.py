@@ -1,0 +1,49 @@
+"""How a global batch falls on ranks."""
+
+from dataclasses import dataclass
+
+from pipeline.config import RunConfig
+from pipeline.objectives import build_objective
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The micro-batches of a step on `world_size` ranks, which take them round-robin."""
+
+    global_size: int
+    micro_size: int
+    num_micro_batches: int
+    world_size: int
+    estimator: str
+    extra_forward: bool
+    """Whether each micro-batch runs forward once more, for the weights."""
+
+    @property
+    def rounds(self) -> int:
+        """Micro-batches per rank."""
+        return -(-self.num_micro_batches // self.world_size)
+
+    @property
+    def num_idle(self) -> int:
+        """Ranks without a micro-batch in the last round."""
+        return self.rounds * self.world_size - self.num_micro_batches
+
+    @property
+    def busy_share(self) -> float:
+        """Part of the ranks' time in which they have a micro-batch."""
+        return self.num_micro_batches / (self.rounds * self.world_size)
+
+
+def plan_batch(config: RunConfig, world_size: int) -> BatchPlan:
+    """The batch of a run file on so many ranks."""
+    objective = config.objective
+    several = config.batch.num_micro_batches > world_size
+    reads_losses = "losses" in build_objective(objective).needs
+    return BatchPlan(
+        global_size=config.batch.global_size,
+        micro_size=config.batch.micro_size,
+        num_micro_batches=config.batch.num_micro_batches,
+        world_size=world_size,
+        estimator=objective.estimator,
+        extra_forward=several and reads_losses and objective.estimator == "two_pass",
+    )

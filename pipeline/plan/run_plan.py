@@ -1,0 +1,144 @@
+"""What a run file means on so many ranks, worked out without data, GPU or training."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.config import RunConfig
+from pipeline.engine import workarounds
+from pipeline.engine.ds_config import complete_ds_config, zero_stage
+from pipeline.plan.batch import BatchPlan, plan_batch
+from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments
+from pipeline.plan.duration import Speed, step_s
+from pipeline.plan.memory import MemoryCase, StageMemory, stage_memory
+from pipeline.plan.simulation import (
+    Device,
+    MakeCase,
+    ParameterCounts,
+    PassCounts,
+    count_parameters,
+    count_pass,
+    without_data,
+)
+from pipeline.plan.tasks import TaskGroup, TaskUse, task_uses
+
+STAGES = (0, 1, 2, 3)
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """What data and model are, as far as a plan needs to know.
+
+    `groups` is None where there are no shards yet; `num_masked` is the number of predictions in a
+    micro-batch, `tokens_per_sequence` the mean without padding.
+    """
+
+    sequence_length: int
+    tokens_per_sequence: float
+    num_masked: int
+    groups: list[TaskGroup] | None
+    make: MakeCase
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All figures of a plan. Memory is per rank; stages that the run would refuse are left out."""
+
+    config: RunConfig
+    device: Device
+    case: PlannedCase
+    parameters: ParameterCounts
+    batch: BatchPlan
+    counts: PassCounts
+    tasks: list[TaskUse] | None
+    stage: int
+    """Of the DeepSpeed JSON."""
+    memory: dict[int, StageMemory]
+    refusals: dict[int, str]
+    checkpoint: CheckpointSize
+    step_s: float | None
+    offloads: bool
+    """Whether the JSON moves something to the host, which the figures leave out."""
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Without padding."""
+        return self.batch.global_size * self.case.tokens_per_sequence
+
+    @property
+    def flops_per_token(self) -> float:
+        """Of forward and backward pass, in full sequences."""
+        return self.counts.flops / (self.batch.micro_size * self.case.sequence_length)
+
+    def smallest_stage(self, capacity_bytes: float) -> int | None:
+        """The first ZeRO stage whose peak is within a capacity; None if none is."""
+        fitting = (stage for stage, memory in self.memory.items() if memory.peak <= capacity_bytes)
+        return next(fitting, None)
+
+
+def plan_run(
+    config: RunConfig,
+    ds_settings: dict[str, Any],
+    case: PlannedCase,
+    world_size: int,
+    device: Device,
+    speed: Speed | None,
+) -> RunPlan:
+    """Plan a run.
+
+    Raises:
+        UserError: the run file and the DeepSpeed JSON contradict each other.
+    """
+    complete_ds_config(ds_settings, config, world_size)
+    dtype = _TYPES[config.precision]
+    with without_data(dtype):
+        parameters = count_parameters(case.make(False)[0].network)
+    counts = count_pass(case.make, dtype, device)
+    batch = plan_batch(config, world_size)
+    num_moments = count_moments(config.optimizer)
+    torch_device = torch.device("cuda" if device == "gpu" else "cpu")
+    refusals = {stage: workarounds.refusal(stage, config.precision, torch_device) for stage in STAGES}
+    section = ds_settings.get("zero_optimization", {})
+    accumulated = ds_settings.get("data_types", {}).get("grad_accum_dtype", config.precision)
+
+    def memory(stage: int) -> StageMemory:
+        memory_case = MemoryCase(
+            parameters=parameters,
+            counts=counts,
+            weight_bytes=dtype.itemsize,
+            gradient_bytes=_TYPES[accumulated].itemsize,
+            num_moments=num_moments,
+            world_size=world_size,
+            accumulates=batch.rounds > 1,
+            device=device,
+            zero=_zero_config(section, stage),
+        )
+        return stage_memory(memory_case, stage)
+
+    return RunPlan(
+        config=config,
+        device=device,
+        case=case,
+        parameters=parameters,
+        batch=batch,
+        counts=counts,
+        tasks=task_uses(case.groups, config.batch.global_size, config.steps) if case.groups else None,
+        stage=zero_stage(ds_settings),
+        memory={stage: memory(stage) for stage in STAGES if refusals[stage] is None},
+        refusals={stage: reason for stage, reason in refusals.items() if reason},
+        checkpoint=checkpoint_size(parameters, num_moments),
+        step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)
+        if speed
+        else None,
+        offloads=any(f"offload_{part}" in section for part in ("optimizer", "param")),
+    )
+
+
+def _zero_config(section: dict[str, Any], stage: int) -> Any:
+    """The section of the DeepSpeed JSON with DeepSpeed's defaults, as if its stage were `stage`."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    given = {key: value for key, value in section.items() if value != "auto"}
+    return DeepSpeedZeroConfig(**{**given, "stage": stage})

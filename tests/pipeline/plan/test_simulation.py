@@ -1,0 +1,72 @@
+"""What is counted without data is what the real model does."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.assembly import build_model, planned_case, text_data, text_recipe
+from pipeline.config import load_config
+from pipeline.plan.simulation import count_parameters, count_pass
+
+from .conftest import CONFIGS
+
+
+@pytest.fixture
+def config(shards):
+    return load_config(CONFIGS / "tiny.yaml", [f"data.path={shards}", "model.vocab_size=8000"])
+
+
+def test_flops_are_those_that_torch_counts_on_the_real_model_and_batch(config):
+    data = text_data(config)
+    model = build_model(config, text_recipe(config, data.shards))
+    inputs = data.micro_batch(0, 0).inputs
+    inputs["attention_mask"][0, -1] = 0
+    with FlopCounterMode(display=False) as counter:
+        sums, _ = model.train().task_losses(inputs)
+        forward_flops = counter.get_total_flops()
+        sums.sum().backward()
+    case = planned_case(config, None)
+
+    def same_shapes(keep_logits):
+        return case.make(keep_logits)[0], {name: torch.zeros_like(value) for name, value in inputs.items()}
+
+    counts = count_pass(same_shapes, torch.float32, "cpu")
+    assert counts.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert counts.forward_flops == pytest.approx(forward_flops, rel=0.01)
+
+
+def test_masked_pieces_are_those_of_real_batches_but_for_words_of_several_pieces(config):
+    case = planned_case(config, None)
+    data = text_data(config)
+    batches = [data.micro_batch(step, 0).inputs["masked_positions"] for step in range(10)]
+    masked = sum(map(len, batches)) / len(batches)
+    assert 0.6 * masked < case.num_masked < 1.05 * masked
+    assert masked < config.masking.rate * config.batch.micro_size * case.sequence_length / 2
+
+
+def test_parameters_that_no_loss_reaches_are_not_trained():
+    config = load_config(CONFIGS / "tiny.yaml", ["data.path=none", "objective.nsp=off"])
+    with torch.device("meta"):
+        counted = count_parameters(planned_case(config, None).make(False)[0].network)
+    assert counted.num_all - counted.num_trained == 128 * 128 + 128 + 2 * 128 + 2  # pooler and its head
+
+
+@pytest.mark.parametrize("device, growth", [("gpu", 2.0), ("cpu", 2.8)])
+def test_only_a_cpu_keeps_score_matrices(device, growth):
+    def activations(length):
+        config = load_config(CONFIGS / "tiny.yaml", ["data.path=none", "model.vocab_size=200"])
+        return count_pass(planned_case(config, length).make, torch.float32, device).activation_bytes
+
+    assert activations(512) / activations(256) == pytest.approx(growth, rel=0.1)
+
+
+def test_logits_of_more_than_two_gibibytes_are_not_kept_and_count_once():
+    config = load_config(CONFIGS / "tiny.yaml", ["data.path=none", "model.vocab_size=2000000"])
+    case = planned_case(config, None)
+    logits_bytes = 4 * case.num_masked * 2_000_000
+    counts = count_pass(case.make, torch.float32, "gpu")
+    gradient_bytes = 4 * 128 * 2_000_000
+    assert logits_bytes > 2 * 1024**3
+    assert counts.activation_bytes < logits_bytes + gradient_bytes
+    assert counts.flops > 6 * case.num_masked * 2_000_000 * 128  # what is computed twice for that counts once
+    assert counts.flops < 1.05 * 6 * case.num_masked * 2_000_000 * 128

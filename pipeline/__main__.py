@@ -66,6 +66,28 @@ def pretrain(
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
 
 
+@app.command(epilog="Example: pipeline tail runs/first --follow")
+def tail(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    num_lines: Annotated[int, typer.Option("--num-lines", "-n", min=1, help="Lines to show.")] = 10,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show new lines until the run ends, or Ctrl-C.")
+    ] = False,
+) -> None:
+    """The last lines of a run in training or finished, its warnings, and the time left."""
+    from itertools import chain
+
+    from pipeline.tail import RunView
+    from pipeline.tail import follow as new_lines
+
+    view = RunView(run)
+    try:
+        for line in chain(view.last_lines(num_lines), new_lines(view) if follow else ()):
+            print(line, flush=True)
+    except KeyboardInterrupt:  # the way to stop following
+        print()
+
+
 @app.command(
     epilog="Example: pipeline plan configs/bert-large.yaml --world-size 64 --mfu 0.4 --peak-tflops 989 "
     "--gpu-memory 80"
@@ -113,13 +135,16 @@ def plan(
 
     workarounds.before_import()
     from pipeline.assembly import planned_case
-    from pipeline.engine.ds_config import load_ds_config
+    from pipeline.engine.ds_config import default_ds_config, load_ds_config
     from pipeline.plan.duration import speed_of
     from pipeline.plan.report import plan_to_dict, print_plan
     from pipeline.plan.run_plan import plan_run
 
     speed = speed_of(throughput, mfu, peak_tflops)
-    ds_settings = load_ds_config(run_config.deepspeed)
+    if run_config.deepspeed:
+        ds_settings = load_ds_config(run_config.deepspeed)
+    else:
+        ds_settings = default_ds_config(run_config.precision, world_size)
     case = planned_case(run_config, sequence_length)
     made = plan_run(run_config, ds_settings, case, world_size, device, speed)
     print_plan(made, Console(highlight=False), gpu_memory)

@@ -178,9 +178,42 @@ class CheckpointConfig(_Section):
 
 
 class LogConfig(_Section):
-    """How often a line is written to metrics.jsonl, TensorBoard and the screen."""
+    """What is written to metrics.jsonl, TensorBoard and the screen, and when a task is worth a warning."""
 
     every: Annotated[int, Field(gt=0)] = Field(10, description="Steps between lines.")
+    collapse_weight: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="Share of the weight beyond which one task has nearly all of it."
+    )
+    collapse_steps: Annotated[int, Field(ge=0)] = Field(
+        100, description="Steps in a row after which that is worth a warning; 0 is never."
+    )
+    absent_steps: Annotated[int, Field(ge=0)] = Field(
+        1_000,
+        description="Steps in a row without a task after which that is worth a warning; 0 is never.",
+    )
+    wandb: bool = Field(
+        False,
+        description="Send the lines to Weights & Biases, too; it must be installed (pip install wandb).",
+    )
+    wandb_project: str | None = Field(
+        None, description="Project there; if not given WANDB_PROJECT, or W&B's own default."
+    )
+
+
+class ProfileConfig(_Section):
+    """A look at what takes the time."""
+
+    steps: tuple[Annotated[int, Field(ge=2)], int] | None = Field(
+        None,
+        description="First and last step, from 2 on, that torch.profiler watches on rank 0; the run's folder "
+        "gets profile/ with a trace and a table of operations.",
+    )
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> "ProfileConfig":
+        if self.steps and self.steps[0] > self.steps[1]:
+            raise ValueError(f"steps: the first, {self.steps[0]}, comes after the last, {self.steps[1]}")
+        return self
 
 
 class RunConfig(_Section):
@@ -224,6 +257,7 @@ class RunConfig(_Section):
     validation: ValidateConfig = Field(ValidateConfig(), alias="validate")
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+    profile: ProfileConfig = ProfileConfig()
 
     @model_validator(mode="after")
     def _quota_fills_the_batch(self) -> "RunConfig":

@@ -6,11 +6,13 @@ from pathlib import Path
 from data_prep.errors import UserError
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import check_files, read_manifest
-from pipeline.engine.metrics import METRICS, NONFINITE, VALIDATION
+from pipeline.engine.metrics import PROFILE, TENSORBOARD
 from pipeline.engine.preflight import check_agreement, facts_of
 from pipeline.engine.ranks import on_rank_zero
+from pipeline.engine.records import RECORDS
 from pipeline.engine.resume import find_start
 from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.wandb_run import check_wandb_installed, forget_wandb_run
 
 
 def pretrain(job: Job) -> None:
@@ -24,6 +26,7 @@ def pretrain(job: Job) -> None:
     reason = workarounds.refusal(job.ds_settings, config.precision, place.device)
     if reason:
         raise UserError(reason)
+    on_rank_zero(place, lambda: check_wandb_installed(config))
     start = on_rank_zero(place, lambda: find_start(config, job.model_recipe))
     first_step = read_manifest(start).step if start else 0
     if first_step >= config.steps:
@@ -41,6 +44,8 @@ def pretrain(job: Job) -> None:
 
 def _clear(run_dir: Path) -> None:
     """Drop what a run that has no checkpoint yet may have left."""
-    for name in (METRICS, VALIDATION, NONFINITE):
+    for name in RECORDS:
         (run_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)
+    for name in (TENSORBOARD, PROFILE):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    forget_wandb_run(run_dir)

@@ -6,6 +6,12 @@ from typing import Any
 
 from data_prep.durable import write_durably
 
+METRICS = "metrics.jsonl"
+VALIDATION = "validation.jsonl"
+NONFINITE = "nonfinite.jsonl"
+WARNINGS = "warnings.jsonl"
+RECORDS = (METRICS, VALIDATION, NONFINITE, WARNINGS)
+
 
 class Records:
     """A file of JSON lines. Lines that the disk has no room for wait in memory, in order."""
@@ -50,3 +56,9 @@ def drop_records_after(path: Path, step: int) -> None:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         if kept != lines:
             write_durably(path, "".join(kept))
+
+
+def incident_line(record: dict[str, Any]) -> str:
+    """A line of nonfinite.jsonl as a sentence."""
+    at_fault = f" ({', '.join(record['tasks'])})" if record["tasks"] else ""
+    return f"step {record['step']}: {record['reason']}{at_fault}; {record['then']}"

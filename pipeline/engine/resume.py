@@ -24,6 +24,7 @@ MAY_DIFFER = (
     "validate",
     "checkpoint",
     "log",
+    "profile",
     *(TOLD := ("optimizer.lr", "optimizer.grad_clip")),
 )
 """Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.

@@ -25,9 +25,10 @@ from pipeline.engine.checkpoint import (
 )
 from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
+from pipeline.engine.figures import memory_record, training_record
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
-from pipeline.engine.metrics import RECORDS, RunLog, training_record
+from pipeline.engine.metrics import RunLog
 from pipeline.engine.nonfinite import incident_record, respond
 from pipeline.engine.optimizer import build_optimizer, build_schedule, set_schedule
 from pipeline.engine.optimizer_state import renew_working_weights
@@ -35,7 +36,7 @@ from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
 from pipeline.engine.ranks import on_rank_zero
-from pipeline.engine.records import drop_records_after
+from pipeline.engine.records import RECORDS, drop_records_after
 from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.step import StepResult, StepRunner
@@ -145,7 +146,8 @@ class TrainingRun:
                 last checkpoint could not be saved.
         """
         on_rank_zero(self._place, self._prepare_folder)
-        log = RunLog(self._config.run_dir, self._step, self._config.steps) if self._place.rank == 0 else None
+        is_first = self._place.rank == 0
+        log = RunLog(self._config, self._data.terms, self._place.device, self._step) if is_first else None
         try:
             with StopRequest(self._config.checkpoint.save_before_s) as request:
                 is_told = self._take_steps(request, log)
@@ -172,13 +174,15 @@ class TrainingRun:
             is_told = bool(result.num_told_to_stop)
             pace.step_done()
             if log:
-                log.step_done()
+                with pace.paused():
+                    log.step_done(result)
             if result.refusal:
                 self._meet_refusal(result, log)
             if log and self._due(config.log.every):
                 progress = self._progress()
                 speed = pace.take(progress["tokens"], self.loader.take_wait_s())
-                log.record(progress | training_record(result, self._data.terms) | {"lr": lr} | speed)
+                figures = training_record(result, self._data.terms) | memory_record(self._place.device)
+                log.record(progress | figures | {"lr": lr} | speed)
             with pace.paused():
                 if (is_told or self._due(config.checkpoint.every)) and not self._is_in_trouble:
                     self._saver.save(self.manifest())
@@ -240,12 +244,13 @@ class TrainingRun:
         """A step had no update: write down why, then stop, go on, or go back."""
         self._saver.wait()
         response = respond(self._config, self._guard.num_skipped_in_a_row, self._place)
-        record = incident_record(self._step, result, self._data, self._place) | {"action": response.action}
+        record = incident_record(self._step, result, self._data, self._place)
+        record |= {"action": response.action, "then": response.why}
         if response.back_to:
             record["back_to"] = step_of(response.back_to)
             self._go_back(response.back_to)
         if log:
-            log.record_incident(record, response.why)
+            log.record_incident(record)
         if response.action == "stop":
             raise UserError(
                 f"{self._config.run_dir}: step {self._step}: {result.refusal}, {response.why}; go on with a "

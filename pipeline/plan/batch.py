@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.config import RunConfig
+from pipeline.engine.estimator import with_estimator
 from pipeline.objectives import build_objective
 
 
@@ -36,7 +37,7 @@ class BatchPlan:
 
 def plan_batch(config: RunConfig, world_size: int) -> BatchPlan:
     """The batch of a run file on so many ranks."""
-    objective = config.objective
+    objective = with_estimator(config, None, world_size).objective
     several = config.batch.num_micro_batches > world_size
     reads_losses = "losses" in build_objective(objective).needs
     return BatchPlan(

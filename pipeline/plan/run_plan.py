@@ -99,8 +99,13 @@ def plan_run(
     batch = plan_batch(config, world_size)
     num_moments = count_moments(config.optimizer)
     torch_device = torch.device("cuda" if device == "gpu" else "cpu")
-    refusals = {stage: workarounds.refusal(stage, config.precision, torch_device) for stage in STAGES}
     section = ds_settings.get("zero_optimization", {})
+    refusals = {
+        stage: workarounds.refusal(
+            {**ds_settings, "zero_optimization": {**section, "stage": stage}}, config.precision, torch_device
+        )
+        for stage in STAGES
+    }
     accumulated = ds_settings.get("data_types", {}).get("grad_accum_dtype", config.precision)
 
     def memory(stage: int) -> StageMemory:

@@ -198,4 +198,4 @@ def test_the_wait_for_data_is_recorded(start):
         assert 0 < line["data_wait_s"] < line["step_time_s"]
     board = EventAccumulator(str(run.metrics.parent / "tensorboard"))
     board.Reload()
-    assert [event.step for event in board.Scalars("train/data_wait_s")] == [3, 6]
+    assert [event.step for event in board.Scalars("speed/data_wait_s")] == [3, 6]

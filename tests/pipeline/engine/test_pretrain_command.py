@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from data_prep.tagging.tag_map import load_tag_map
 
@@ -89,12 +90,26 @@ def test_a_line_of_metrics_holds_what_the_design_says_and_adds_up(run):
     assert lines[-1]["samples"] == 6 * 12
 
 
-def test_tensorboard_shows_the_losses_and_weights_of_every_task(run):
-    board = EventAccumulator(str(run / "tensorboard"))
-    board.Reload()
-    scalars = set(board.Tags()["scalars"])
-    assert {"task_loss/noun", "task_weight/verb", "train/worst_loss", "validation/average_loss"} <= scalars
-    assert [event.step for event in board.Scalars("train/loss")] == list(range(1, 7))
+def test_a_line_says_how_many_tasks_share_the_weight_and_how_much_memory_is_taken(run):
+    for line in records(run):
+        weights = [line["task_weight"][task] for task in line["task_loss"] if task != "nsp"]
+        entropy = -sum(weight * math.log(weight) for weight in weights)
+        assert line["weight_entropy"] == pytest.approx(entropy)
+        assert 1 <= line["num_effective_tasks"] == pytest.approx(math.exp(entropy))
+        assert 2**27 < line["host_memory_bytes"] < 2**35
+
+
+def test_tensorboard_shows_the_losses_and_weights_of_all_tasks_in_one_chart_each(run):
+    board = EventMultiplexer().AddRunsFromDirectory(str(run / "tensorboard")).Reload()
+    charts = {name: set(tags["scalars"]) for name, tags in board.Runs().items()}
+    for chart in ("task/loss", "task/weight", "task/is_worst", "task/validation_loss"):
+        assert {name for name, tags in charts.items() if chart in tags} == set(TASK_NAMES)
+    assert {"train/worst_loss", "train/nsp_loss", "validation/average_loss"} <= charts["."]
+    for line in records(run):
+        for task, loss in line["task_loss"].items():
+            name, chart = (".", "train/nsp_loss") if task == "nsp" else (task, "task/loss")
+            shown = {event.step: event.value for event in board.Scalars(name, chart)}
+            assert shown[line["step"]] == pytest.approx(loss)
 
 
 def test_a_checkpoint_is_complete_and_hashed(run):
@@ -119,10 +134,10 @@ def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_recor
     parts = ("checkpoints", "step-00000006", "model.safetensors")
     resumed, uninterrupted = (load_file(folder.joinpath(*parts)) for folder in (stopped, run))
     assert all((resumed[name] == uninterrupted[name]).all() for name in uninterrupted)
-    timing = {"step_time_s", "data_wait_s", "tokens_per_s"}
+    of_the_machine = {"step_time_s", "data_wait_s", "tokens_per_s", "host_memory_bytes"}
     for here, there in zip(records(stopped), records(run), strict=True):
-        assert {key: here[key] for key in here.keys() - timing} == {
-            key: there[key] for key in there.keys() - timing
+        assert {key: here[key] for key in here.keys() - of_the_machine} == {
+            key: there[key] for key in there.keys() - of_the_machine
         }
 
 

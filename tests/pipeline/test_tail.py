@@ -1,0 +1,147 @@
+"""`pipeline tail` on the records of runs that are live, finished, or were killed and went on."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, Records
+from pipeline.tail import LineFile, RunView
+
+
+def line(step, **figures):
+    return {
+        "step": step,
+        "loss": 7.5,
+        "average_loss": 6.25,
+        "worst_task": "interjection",
+        "worst_loss": 8.0,
+        "num_effective_tasks": 3.14,
+        "tokens_per_s": 1234.5,
+        "step_time_s": 2.0,
+        **figures,
+    }
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of 1,000 steps at step 20, a line every other step."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("steps: 1000\n")
+    write(folder, *range(2, 21, 2))
+    return folder
+
+
+def write(folder, *steps, after=10_000, **figures):
+    """As a run that goes on after step `after` does."""
+    records = Records(folder / METRICS, after)
+    for step in steps:
+        records.append(line(step, **figures))
+
+
+def tail(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "tail", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_it_shows_the_last_lines_the_warnings_and_the_time_left_in_80_columns(run):
+    Records(run / WARNINGS, 0).append({"step": 10, "warning": "noun has been absent for 1,000 steps; " * 3})
+    incident = {"step": 4, "reason": "the loss is not a finite number", "tasks": ["noun"], "action": "skip"}
+    Records(run / NONFINITE, 0).append(incident)
+    shown = tail(run, "-n", 2)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == [
+        "step",
+        "loss",
+        "average",
+        "worst",
+        "worst",
+        "task",
+        "eff.",
+        "tasks",
+        "tokens/s",
+    ]
+    assert lines[1].split() == ["18", "7.500", "6.250", "8.000", "interjection", "3.1", "1,234"]
+    assert lines[2].split()[0] == "20"
+    assert lines[3] == "warning: step 4: the loss is not a finite number (noun); its update is skipped"
+    assert lines[4].startswith("warning: step 10: noun has been absent")
+    assert lines[-1].startswith("first: step 20 of 1,000 (2%), 0:32:40 left at 2 s a step; last line 0:00:0")
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_finished_run_is_done_and_following_it_ends(run):
+    write(run, 1000)
+    shown = tail(run, "--follow")
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[-1] == "first: step 1,000 of 1,000 (100%), done"
+
+
+def test_following_shows_every_line_once_until_the_last_step(run):
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "tail", str(run), "-f", "-n", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as follower:
+        shown = [follower.stdout.readline() for _ in range(3)]
+        write(run, 22, 1000)
+        shown += follower.communicate(timeout=60)[0].splitlines()
+    steps = [text.split()[0] for text in shown if text.split()[0].replace(",", "").isdigit()]
+    assert steps == ["20", "22", "1,000"]
+    assert follower.returncode == 0
+
+
+@pytest.mark.parametrize("last_step", [16, 40], ids=["not as far as before", "further than before"])
+def test_a_run_that_was_killed_and_goes_on_shows_the_steps_it_takes_again(run, last_step):
+    view = RunView(run)
+    list(view.last_lines(1))
+    steps = range(14, last_step + 1, 2)
+    write(run, *steps, after=12, tokens_per_s=999.0, step_time_s=1.0)
+    lines = list(view.new_lines())
+    assert lines[0] == "the run went on from an earlier checkpoint, at step 14"
+    assert [text.split()[0] for text in lines[1:-1]] == [str(step) for step in steps]
+    assert view.progress().startswith(f"first: step {last_step} of 1,000")
+    assert "left at 1 s a step" in view.progress()
+
+
+def test_the_pace_is_that_of_the_last_ten_lines(run):
+    records = Records(run / METRICS, 20)
+    for step in range(22, 42, 2):
+        records.append(line(step, step_time_s=1.0))
+    assert "0:16:00 left at 1 s a step" in list(RunView(run).last_lines(1))[-1]
+
+
+def test_a_line_that_is_only_half_written_waits_for_its_end(tmp_path):
+    path = tmp_path / METRICS
+    path.write_text('{"step": 1}\n{"st')
+    file = LineFile(path)
+    assert file.new_records() == [{"step": 1}]
+    assert file.new_records() == []
+    with path.open("a") as end:
+        end.write('ep": 2}\n')
+    assert file.new_records() == [{"step": 2}]
+
+
+def test_a_figure_that_is_no_number_and_a_step_without_tasks_are_shown_as_none(run):
+    bare = {"loss": None, "average_loss": None, "worst_task": None, "worst_loss": None}
+    Records(run / METRICS, 20).append(line(22, **bare, num_effective_tasks=None))
+    row = list(RunView(run).last_lines(1))[1]
+    assert row.split() == ["22", "none", "none", "none", "none", "none", "1,234"]
+
+
+def test_a_run_before_its_first_line_says_so(run):
+    (run / METRICS).unlink()
+    shown = tail(run)
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines()[-1] == "first: no line yet"
+
+
+def test_a_folder_that_is_no_run_is_refused_in_one_line(tmp_path):
+    refused = tail(tmp_path)
+    assert refused.returncode == 2
+    assert (
+        refused.stderr
+        == f"pipeline: error: {tmp_path}: no config.yaml; give the folder of a run, OUT_DIR/NAME\n"
+    )

@@ -39,30 +39,40 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train a model, from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
-    from pipeline.config import load_config
+    from pipeline.config import load_config, refuse_below_a_file, refuse_wrong_folder
 
     extra = [f"deepspeed={deepspeed}"] if deepspeed else []
     run_config = load_config(config, [*(overrides or []), *extra])
+    refuse_wrong_folder(run_config.data.path, "data.path", "shards")
+    if run_config.checkpoint.resume not in ("auto", "never"):
+        refuse_wrong_folder(Path(run_config.checkpoint.resume), "checkpoint.resume", "checkpoint")
+    refuse_below_a_file(run_config.run_dir, "out_dir")
 
     # Only now what takes seconds to import: a typo is told at once.
     import torch
 
     from pipeline.assembly import build_model, text_data, text_recipe
-    from pipeline.engine.ds_config import default_ds_config, load_ds_config
-    from pipeline.engine.launch import join_ranks
+    from pipeline.data.shards import Shards
+    from pipeline.data.text import task_quotas
+    from pipeline.engine.ds_config import ds_settings_of
+    from pipeline.engine.launch import join_ranks, launched_world_size
     from pipeline.engine.pretrain import pretrain as run_pretraining
+    from pipeline.engine.resume import find_start
     from pipeline.engine.training import Job
 
-    ds_settings = load_ds_config(run_config.deepspeed) if run_config.deepspeed else None
+    ds_settings = ds_settings_of(run_config, launched_world_size())
+    # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
+    shards = Shards(run_config.data.path)
+    recipe = text_recipe(run_config, shards)
+    task_quotas(run_config.data.quota, shards.manifest)
+    find_start(run_config, recipe.model_dump(mode="json"))
+    torch.manual_seed(run_config.seed)
+    model = build_model(run_config, recipe)
     data = text_data(run_config)
-    recipe = text_recipe(run_config, data.shards)
     if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
         print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
     place = join_ranks(run_config.timeout_s)
-    ds_settings = ds_settings or default_ds_config(run_config.precision, place.world_size)
-    torch.manual_seed(run_config.seed)
-    model = build_model(run_config, recipe)
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
 
 
@@ -172,12 +182,20 @@ def evaluate(
 
     from data_prep.durable import write_durably
     from data_prep.errors import UserError
-    from pipeline.compare import compare_checkpoints
+    from pipeline.config import refuse_below_a_file, refuse_wrong_folder
 
     if split not in ("test", "validation"):
         raise UserError(f"--split {split}: give test or validation")
     if out and out.is_dir():
         raise UserError(f"{out}: is a folder; --out names a JSON file")
+    if out:
+        refuse_below_a_file(out, "--out")
+    refuse_wrong_folder(data, "--data", "shards")
+    for checkpoint in checkpoints:
+        refuse_wrong_folder(checkpoint, "CHECKPOINT", "checkpoint")
+
+    from pipeline.compare import compare_checkpoints
+
     comparison = compare_checkpoints(checkpoints, data, split)
     console = Console()
     table = comparison.to_table()
@@ -201,6 +219,10 @@ def export(
     ],
 ) -> None:
     """Write a folder that transformers loads: BertForPreTraining, AutoTokenizer, fill-mask."""
+    from pipeline.config import refuse_wrong_folder
+
+    refuse_wrong_folder(checkpoint, "CHECKPOINT", "checkpoint")
+
     from pipeline.engine.checkpoint import find_checkpoint
     from pipeline.export import export as run_export
 

@@ -1,12 +1,25 @@
 """The run file: every key, its type, default and meaning."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from data_prep.errors import UserError, nearest
 
@@ -15,7 +28,16 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """YAML reads on, yes and true as a flag, which would count as 1."""
+        wanted = cls.model_fields[field.field_name or ""].annotation
+        if isinstance(value, bool) and wanted in (int, float, int | None):
+            raise ValueError("must be a number")
+        return value
 
 
 class DataConfig(_Section):
@@ -266,6 +288,15 @@ class RunConfig(_Section):
             raise ValueError(f"data.quota sums to {total}, batch.global_size is {self.batch.global_size}")
         return self
 
+    @model_validator(mode="after")
+    def _warms_up_to_the_peak(self) -> "RunConfig":
+        if self.schedule.warmup_steps > self.steps:
+            raise ValueError(
+                f"schedule.warmup_steps is {self.schedule.warmup_steps}, steps is {self.steps}: the learning "
+                "rate would never reach its peak; lower the one or raise the other"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         """The folder of this run."""
@@ -286,12 +317,7 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     Raises:
         UserError: a missing or malformed file, an unknown key (with the nearest known one), a bad value.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such run file")
-    try:
-        from_file = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+    from_file = _read(path)
     for override in overrides:
         if "=" not in override:
             raise UserError(f'command line: "{override}" is not of the form key=value')
@@ -309,42 +335,101 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
         raise UserError(_explain(error, path, given)) from error
 
 
+def _read(path: Path) -> Any:
+    """The content of a run file, as OmegaConf keeps it."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a run file")
+    if not path.exists():
+        others = [str(other) for other in path.parent.glob("*.yaml")]
+        raise UserError(f"{path}: no such run file{nearest(str(path), others)}")
+    try:
+        return OmegaConf.load(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'not a map from keys to values'}") from error
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+
+
 def config_keys() -> dict[str, tuple[str, str]]:
-    """Every key of a run file with its default (empty where one must be given) and its meaning."""
+    """Every key of a run file with its default (empty where one must be given) and its meaning.
+
+    The meaning of a key with few possible values begins with them.
+    """
     keys: dict[str, tuple[str, str]] = {}
-
-    def walk(section: type[BaseModel], prefix: str) -> None:
-        for name, field in section.model_fields.items():
-            key = prefix + (field.alias or name)
-            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                walk(field.annotation, f"{key}.")
-            else:
-                default = field.get_default() if not field.is_required() else ""
-                default = list(default) if isinstance(default, tuple) else default
-                keys[key] = ("none" if default is None else str(default), field.description or "")
-
-    walk(RunConfig, "")
+    for key, field in _fields(RunConfig):
+        default = "" if field.is_required() else _as_written(field.get_default())
+        choices = _choices(field.annotation)
+        meaning = field.description or ""
+        keys[key] = (default, f"One of {', '.join(choices)}. {meaning}" if len(choices) > 1 else meaning)
     return keys
 
 
+def _fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{key}.")
+        else:
+            yield key, field
+
+
+def _as_written(value: Any) -> str:
+    """A default as it would stand in a run file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "none"
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values that a type allows where it is a choice among few; a map beside them is named."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    parts = [choice for part in get_args(annotation) for choice in _choices(part)]
+    return [*parts, "a map"] if parts and get_origin(get_args(annotation)[-1]) is dict else parts
+
+
 def _explain(error: ValidationError, path: Path, from_command: dict[Any, Any]) -> str:
-    """The first mistake as one line: file or command line, key, what is wrong, the nearest known key."""
-    errors = error.errors()
-    first = errors[0]
-    key = _key_of([str(part) for part in first["loc"]])
+    """The first mistake as one line: file or command line, key, what is wrong, the nearest known name."""
+    by_key: dict[str, list[ErrorDetails]] = {}
+    for each in error.errors():
+        by_key.setdefault(_key_of(each["loc"]), []).append(each)
+    key, branches = next(iter(by_key.items()))
+    # Of a union's branches the one that looked deepest into the value knows best what is wrong with it.
+    first = max(branches, key=lambda branch: len(branch["loc"]))
     where = "command line" if _given(key, from_command) else str(path)
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if not key and from_command:
+        where = f"{path} and command line"
+    more = f" (and {len(by_key) - 1} more)" if len(by_key) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f'{where}: unknown key "{key}"{nearest(key, [*config_keys(), *RunConfig.model_fields])}{more}'
+        return f'{where}: unknown key "{key}"{nearest(key, _names())}{more}'
+    inside = [str(part) for part in first["loc"][key.count(".") + 1 :] if "[" not in str(part)]
+    place = ".".join([key, *inside] if key else inside)
     if first["type"] == "missing":
-        return f'{where}: "{key}" is missing: {config_keys().get(key, ("", "a section of keys"))[1]}{more}'
+        meaning = config_keys().get(key, ("", "a section of keys"))[1]
+        return f'{where}: "{place}" is missing: {meaning}{more}'
+    if first["type"] in ("model_type", "model_attributes_type"):
+        keys = ", ".join(name for name in config_keys() if name.startswith(f"{key}."))
+        return f'{where}: "{key}" is a section of keys ({keys}), not {first["input"]!r}{more}'
     message = first["msg"].removeprefix("Value error, ")
     value = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-    return f"{where}: {key + ': ' if key else ''}{message[0].lower()}{message[1:]}{value}{more}"
+    choices = re.findall(r"'([^']+)'", first.get("ctx", {}).get("expected", ""))
+    close = nearest(str(first["input"]), choices)
+    return f"{where}: {place + ': ' if place else ''}{message[0].lower()}{message[1:]}{value}{close}{more}"
 
 
-def _key_of(parts: list[str]) -> str:
-    """The dotted key of an error's place, without what pydantic adds for the branches of a union."""
+def _names() -> list[str]:
+    """Keys and sections."""
+    keys = list(config_keys())
+    return [*keys, *dict.fromkeys(key.partition(".")[0] for key in keys)]
+
+
+def _key_of(place: tuple[int | str, ...]) -> str:
+    """The dotted key of an error's place, without what is inside its value."""
+    parts = [str(part) for part in place]
     known = config_keys()
     for length in range(1, len(parts) + 1):
         if ".".join(parts[:length]) in known:
@@ -359,3 +444,24 @@ def _given(key: str, values: dict[Any, Any]) -> bool:
             return False
         node = node[part]
     return bool(key)
+
+
+def refuse_wrong_folder(folder: Path, key: str, wanted: Literal["shards", "checkpoint"]) -> None:
+    """Raise UserError where a checkpoint or a run is named for shards, or shards for a checkpoint."""
+    found = {
+        "a checkpoint": (folder / "model.safetensors").is_file(),
+        "a run": (folder / "checkpoints").is_dir(),
+        "shards": (folder / "manifest.sha256").is_file(),
+    }
+    kind = next((kind for kind, is_it in found.items() if is_it), wanted)
+    if wanted == "shards" and kind != "shards":
+        raise UserError(f"{key}: {folder} is {kind}; name the folder of shards that data_prep wrote")
+    if wanted == "checkpoint" and kind == "shards":
+        raise UserError(f"{key}: {folder} holds shards; name a checkpoint (step-NNNNNNNN) or a run")
+
+
+def refuse_below_a_file(path: Path, key: str) -> None:
+    """Raise UserError where a folder on the way to `path`, which is to be written, is a file."""
+    on_the_way = next(parent for parent in path.absolute().parents if parent.exists())
+    if not on_the_way.is_dir():
+        raise UserError(f"{key}: {path} cannot be written, {on_the_way} is a file; name another place")

@@ -1,18 +1,24 @@
 """The DeepSpeed JSON: refused where it is mistaken, completed from the run file where it says "auto"."""
 
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ValidationError
+import torch
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from data_prep.errors import UserError, nearest
 from pipeline.config import RunConfig
 from pipeline.engine import workarounds
 
+Allowed = tuple[type, ...] | tuple[str, ...]
+"""Types, or names, that a value may have."""
+
 _TYPES = ("fp32", "fp16", "bf16")
-_SECTIONS_OF_JSON = {"zero_optimization", "comms_logger", "data_types", "aio"}
-_VALUES_OF_JSON: dict[str, tuple[type, ...] | tuple[str, ...]] = {
+_VALUES_OF_JSON: dict[str, Allowed] = {
     "communication_data_type": _TYPES,
     "prescale_gradients": (bool,),
     "gradient_predivide_factor": (int, float),
@@ -22,8 +28,6 @@ _VALUES_OF_JSON: dict[str, tuple[type, ...] | tuple[str, ...]] = {
     "memory_breakdown": (bool,),
     "dump_state": (bool,),
 }
-"""Types, or names, that a value may have."""
-_OWNED_BY_JSON = _SECTIONS_OF_JSON | _VALUES_OF_JSON.keys()
 _OWNED_BY_RUN_FILE = {
     "train_batch_size": "batch.global_size",
     "train_micro_batch_size_per_gpu": "batch.micro_size",
@@ -34,14 +38,30 @@ _OWNED_BY_RUN_FILE = {
     "optimizer": "optimizer.name",
     "scheduler": "schedule.name",
 }
-_AIO_KEYS = {
-    "block_size",
-    "queue_depth",
-    "intra_op_parallelism",
-    "single_submit",
-    "overlap_events",
-    "use_gds",
+_PLAIN_SECTIONS: dict[str, dict[str, Allowed]] = {
+    "data_types": {"grad_accum_dtype": _TYPES},
+    "aio": {
+        "block_size": (int,),
+        "queue_depth": (int,),
+        "intra_op_parallelism": (int,),
+        "single_submit": (bool,),
+        "overlap_events": (bool,),
+        "use_gds": (bool,),
+    },
 }
+"""Sections that DeepSpeed reads without a model of its own."""
+_OWNED_BY_JSON = {"zero_optimization", "comms_logger"} | _PLAIN_SECTIONS.keys() | _VALUES_OF_JSON.keys()
+_FILLED = {"bf16.enabled", "fp16.enabled"}
+"""Nested keys whose "auto" the run file fills."""
+_STAGES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "offload_optimizer": ({"device": "none"}, (1, 2, 3)),
+    "offload_param": ({"device": "none"}, (3,)),
+    "zero_hpz_partition_size": (1, (3,)),
+    "zero_quantized_weights": (False, (3,)),
+    "zero_quantized_nontrainable_weights": (False, (3,)),
+    "zero_quantized_gradients": (False, (3,)),
+}
+"""By key of zero_optimization: the value that asks for nothing, and the stages where others count."""
 
 
 def default_ds_config(precision: str, world_size: int) -> dict[str, Any]:
@@ -52,33 +72,44 @@ def default_ds_config(precision: str, world_size: int) -> dict[str, Any]:
     return {"zero_optimization": {"stage": 0 if precision == "fp32" and world_size == 1 else 1}}
 
 
+def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
+    """The DeepSpeed JSON of a run, or the default, with all refused that can be before data are read.
+
+    Raises:
+        UserError: a mistake in the JSON, a contradiction with the run file, or what cannot run here.
+    """
+    path = config.deepspeed
+    settings = load_ds_config(path) if path else default_ds_config(config.precision, world_size)
+    complete_ds_config(settings, config, world_size)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    reason = workarounds.refusal(settings, config.precision, device)
+    reason = reason or workarounds.refusal_of_zero(settings.get("zero_optimization", {}), world_size, device)
+    if reason:
+        raise UserError(f"{path}: {reason}" if path else reason)
+    return settings
+
+
 def load_ds_config(path: Path) -> dict[str, Any]:
     """Read a DeepSpeed JSON and check every key.
 
     Raises:
         UserError: a missing or malformed file, an unknown key at any level, a bad value.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such DeepSpeed JSON; see ds_configs/")
-    try:
-        settings = json.loads(path.read_text(), object_pairs_hook=_without_repetition)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: a DeepSpeed JSON is an object, not a {type(settings).__name__}")
-    _refuse_unknown(
-        settings, _OWNED_BY_JSON | _OWNED_BY_RUN_FILE.keys() | workarounds.REQUIRED_SETTINGS.keys(), "", path
-    )
+    settings = _read(path)
+    known = _OWNED_BY_JSON | _OWNED_BY_RUN_FILE.keys() | workarounds.REQUIRED_SETTINGS.keys()
+    _refuse_unknown(settings, known, "", path)
     for key, model in _sections().items():
         if key in settings:
             _check_section(settings[key], model, key, path)
+    for section, values in _PLAIN_SECTIONS.items():
+        _check_object(settings.get(section, {}), section, path)
+        _refuse_unknown(settings.get(section, {}), values.keys(), f"{section}.", path)
+        for key, value in settings.get(section, {}).items():
+            _check_value(value, values[key], f"{section}.{key}", path)
     for key, allowed in _VALUES_OF_JSON.items():
         if key in settings:
             _check_value(settings[key], allowed, key, path)
-    if "grad_accum_dtype" in settings.get("data_types", {}):
-        _check_value(settings["data_types"]["grad_accum_dtype"], _TYPES, "data_types.grad_accum_dtype", path)
-    if settings.get("zero_optimization", {}).get("stage") == "auto":
-        raise UserError(f'{path}: "zero_optimization.stage" must be 0, 1, 2 or 3, not "auto"')
+    _check_stage(settings.get("zero_optimization", {}), path)
     return settings
 
 
@@ -111,6 +142,11 @@ def complete_ds_config(settings: dict[str, Any], config: RunConfig, world_size: 
     for key in ("bf16", "fp16"):
         section = settings.get(key, {})
         enabled = config.precision == key
+        if not enabled and "enabled" not in section and section:
+            raise UserError(
+                f'{source}: "{key}.{next(iter(section))}" is set, but the run file (precision) makes it '
+                f'{config.precision}; set precision={key}, or "{key}.enabled": "auto"'
+            )
         _require_equal(section.get("enabled", "auto"), enabled, f"{key}.enabled", source)
         completed[key] = {**section, "enabled": enabled}
     for key in ("optimizer", "scheduler"):
@@ -125,6 +161,21 @@ def complete_ds_config(settings: dict[str, Any], config: RunConfig, world_size: 
     return completed
 
 
+def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a DeepSpeed JSON")
+    if not path.exists():
+        others = [str(other) for other in path.parent.glob("*.json")]
+        raise UserError(f"{path}: no such DeepSpeed JSON{nearest(str(path), others) or '; see ds_configs/'}")
+    try:
+        settings = json.loads(path.read_text(), object_pairs_hook=_without_repetition)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: a DeepSpeed JSON is an object, not a {type(settings).__name__}")
+    return settings
+
+
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     for key in keys:
@@ -133,22 +184,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check_value(value: Any, allowed: tuple[type, ...] | tuple[str, ...], key: str, path: Path) -> None:
-    names = [item if isinstance(item, str) else item.__name__ for item in allowed]
-    if value not in allowed and type(value) not in allowed:
-        raise UserError(f'{path}: "{key}" is {json.dumps(value)}, but must be of {", ".join(names)}')
-
-
-def _require_equal(given: Any, value: Any, key: str, source: Path) -> None:
-    if given not in ("auto", value):
-        section = _OWNED_BY_RUN_FILE.get(key.split(".")[0])
-        there = f"the run file ({section}) makes it" if section else "this program needs"
-        raise UserError(
-            f'{source}: "{key}" is {json.dumps(given)}, but {there} {json.dumps(value)}; set "auto"'
-        )
-
-
-def _sections() -> dict[str, type[BaseModel] | set[str]]:
+def _sections() -> dict[str, type[BaseModel]]:
     """DeepSpeed's own models of the nested sections, which know their keys and types."""
     workarounds.before_import()
     from deepspeed.comm.config import CommsLoggerConfig
@@ -160,30 +196,107 @@ def _sections() -> dict[str, type[BaseModel] | set[str]]:
         "bf16": DeepSpeedBF16Config,
         "fp16": DeepSpeedFP16Config,
         "comms_logger": CommsLoggerConfig,
-        "data_types": {"grad_accum_dtype"},
-        "aio": _AIO_KEYS,
     }
 
 
-def _check_section(section: Any, model: type[BaseModel] | set[str], key: str, path: Path) -> None:
-    if not isinstance(section, dict):
-        raise UserError(f'{path}: "{key}" is {json.dumps(section)}, but must be an object')
-    if isinstance(model, set):
-        _refuse_unknown(section, model, f"{key}.", path)
-        return
-    names = {field.alias or name for name, field in model.model_fields.items()}
-    _refuse_unknown(section, names | set(model.model_fields), f"{key}.", path)
+def _check_section(section: Any, model: type[BaseModel], key: str, path: Path) -> None:
+    _check_object(section, key, path)
+    fields = dict(model.model_fields)
+    fields |= {field.alias: field for field in model.model_fields.values() if field.alias}
+    _refuse_unknown(section, fields, f"{key}.", path)
+    for name, value in section.items():
+        if f"{key}.{name}" in _FILLED and value == "auto":
+            continue
+        nested = _nested_model(fields[name])
+        if nested and value is not None:
+            _check_section(value, nested, f"{key}.{name}", path)
+        else:
+            _check_field(value, fields[name], f"{key}.{name}", path)
     try:
-        model(**{name: value for name, value in section.items() if value != "auto"})
+        model(**section)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([key, *(str(part) for part in first["loc"])])
-        if first["type"] == "extra_forbidden":
-            raise UserError(f'{path}: unknown key "{where}"') from error
-        raise UserError(f'{path}: "{where}": {first["msg"]}, not {first["input"]!r}') from error
+        raise _refusal_of(error, section, key, path) from error
 
 
-def _refuse_unknown(section: dict[str, Any], known: set[str], prefix: str, path: Path) -> None:
+def _nested_model(field: FieldInfo) -> type[BaseModel] | None:
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _check_field(value: Any, field: FieldInfo, key: str, path: Path) -> None:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and extra.get("deprecated"):
+        raise UserError(f'{path}: "{key}" is an old name; use {extra["new_param"]}')
+    if value == "auto":
+        raise UserError(f'{path}: "{key}" is "auto", but nothing fills it in; give a value, or leave it out')
+    if isinstance(value, bool) and bool not in (field.annotation, *get_args(field.annotation)):
+        raise UserError(
+            f'{path}: "{key}" is {json.dumps(value)}, which is a flag; leave it out, or give a value'
+        )
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # sizes are written as 5e8
+    kind: Any = Annotated[field.annotation, Field(), *field.metadata]
+    try:
+        TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise _refusal_of(error, value, key, path) from error
+
+
+def _refusal_of(error: ValidationError, value: Any, key: str, path: Path) -> UserError:
+    first = error.errors()[0]
+    where = ".".join([key, *map(str, first["loc"])])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    close = ""
+    if first["type"] == "enum":  # DeepSpeed's has two names for stage 3
+        choices = list(dict.fromkeys(re.findall(r"\d+|(?<=')\w+(?=')", first["ctx"]["expected"])))
+        message = f"must be one of {', '.join(choices)}"
+        close = nearest(str(value), choices)
+    given = f", not {json.dumps(value)}" if not isinstance(value, dict) else ""
+    return UserError(f'{path}: "{where}": {message[0].lower()}{message[1:]}{given}{close}')
+
+
+def _check_stage(zero: dict[str, Any], path: Path) -> None:
+    """Refuse what has no meaning at the stage, and offloading to nowhere."""
+    stage = zero.get("stage", 0)
+    for key, (nothing, stages) in _STAGES.items():
+        if zero.get(key, nothing) not in (None, nothing) and stage not in stages:
+            needed = f"needs stage {' or '.join(map(str, stages))}"
+            there = f'"zero_optimization.stage" is {stage}'
+            raise UserError(f'{path}: "zero_optimization.{key}" {needed}, {there}')
+    for key in ("offload_param", "offload_optimizer"):
+        offload = zero.get(key)
+        if offload is not None and "device" not in offload:
+            raise UserError(f'{path}: "zero_optimization.{key}.device" is missing: cpu, nvme or none')
+        if offload and offload["device"] == "nvme" and not offload.get("nvme_path"):
+            raise UserError(
+                f'{path}: "zero_optimization.{key}.nvme_path" is missing: a folder on a local NVMe'
+            )
+
+
+def _check_object(section: Any, key: str, path: Path) -> None:
+    if not isinstance(section, dict):
+        mend = '; leave it out, or give {"enabled": "auto"}' if f"{key}.enabled" in _FILLED else ""
+        raise UserError(f'{path}: "{key}" is {json.dumps(section)}, but must be an object{mend}')
+
+
+def _check_value(value: Any, allowed: Allowed, key: str, path: Path) -> None:
+    names = [item if isinstance(item, str) else item.__name__ for item in allowed]
+    if value not in allowed and type(value) not in allowed:
+        close = nearest(str(value), names)
+        raise UserError(f'{path}: "{key}" is {json.dumps(value)}, but must be of {", ".join(names)}{close}')
+
+
+def _require_equal(given: Any, value: Any, key: str, source: Path) -> None:
+    is_equal = given == value and isinstance(given, bool) == isinstance(value, bool)
+    if given != "auto" and not is_equal:
+        section = _OWNED_BY_RUN_FILE.get(key.split(".")[0])
+        there = f"the run file ({section}) makes it" if section else "this program needs"
+        raise UserError(
+            f'{source}: "{key}" is {json.dumps(given)}, but {there} {json.dumps(value)}; set "auto"'
+        )
+
+
+def _refuse_unknown(section: dict[str, Any], known: Collection[str], prefix: str, path: Path) -> None:
     for key in section:
         if key not in known:
             raise UserError(f'{path}: unknown key "{prefix}{key}"{nearest(key, known)}')

@@ -33,6 +33,11 @@ def join_ranks(timeout_s: float = 600) -> Place:
     workarounds.after_import()
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"LOCAL_RANK {local_rank}: this host has {torch.cuda.device_count()} GPUs for this process, "
+                "counted from 0; start one rank per GPU"
+            )
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
     else:
@@ -46,6 +51,11 @@ def join_ranks(timeout_s: float = 600) -> Place:
     return Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 
 
+def launched_world_size() -> int:
+    """How many ranks the launcher started, known before they have joined."""
+    return int(launch_environment(dict(os.environ))["WORLD_SIZE"])
+
+
 def launch_environment(environment: dict[str, str]) -> dict[str, str]:
     """RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for this process.
 
@@ -53,7 +63,7 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
     also inside a batch script, where SLURM_PROCID is set but no step is running.
 
     Raises:
-        UserError: some of them are set, but not all.
+        UserError: some of them are set, but not all; one is not a number, or not a possible one.
     """
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     if "RANK" in environment or "WORLD_SIZE" in environment:
@@ -63,7 +73,9 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
                 f"environment: {', '.join(missing)} not set; start with torchrun, deepspeed or srun, "
                 f"or set all of {', '.join(names)}"
             )
-        return {name: environment[name] for name in names}
+        given = {name: environment[name] for name in names}
+        _refuse_impossible(given)
+        return given
     if "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment:
         return {
             "RANK": environment["SLURM_PROCID"],
@@ -79,6 +91,20 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
+
+
+def _refuse_impossible(given: dict[str, str]) -> None:
+    limits = {"WORLD_SIZE": (1, None), "RANK": (0, None), "LOCAL_RANK": (0, None), "MASTER_PORT": (1, 65_535)}
+    for name, (least, most) in limits.items():
+        value = given[name]
+        number = int(value) if value.isdecimal() else None
+        if number is None or number < least or (most is not None and number > most):
+            limit = f"{least} to {most:,}" if most else f"{least} or more"
+            raise UserError(f"environment: {name} is {value!r}, but must be a number, {limit}")
+    if int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+        raise UserError(
+            f"environment: RANK {given['RANK']} of WORLD_SIZE {given['WORLD_SIZE']}: ranks count from 0"
+        )
 
 
 def _device_of(local_id: int) -> int:

@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-from data_prep.errors import UserError
-from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import check_files, read_manifest
 from pipeline.engine.metrics import PROFILE, TENSORBOARD
 from pipeline.engine.preflight import check_agreement, facts_of
@@ -23,9 +21,6 @@ def pretrain(job: Job) -> None:
     """
     config, place = job.config, job.place
     check_agreement(facts_of(config, job.ds_settings, job.model_recipe), place)
-    reason = workarounds.refusal(job.ds_settings, config.precision, place.device)
-    if reason:
-        raise UserError(reason)
     on_rank_zero(place, lambda: check_wandb_installed(config))
     start = on_rank_zero(place, lambda: find_start(config, job.model_recipe))
     first_step = read_manifest(start).step if start else 0

@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,27 +62,58 @@ def refusal(settings: dict[str, Any], precision: str, device: torch.device) -> s
     if precision == "fp16" and device.type == "cpu":
         return "precision fp16 needs a GPU; use bf16 or fp32"
     if settings.get("bf16", {}).get("check_grad_overflow") is False:
-        return 'DeepSpeed JSON: "bf16.check_grad_overflow" must not be false: bad gradients would be applied'
+        return '"bf16.check_grad_overflow" must not be false: bad gradients would be applied'
     if zero.get("compute_grad_norm") is False:
-        return 'DeepSpeed JSON: "zero_optimization.compute_grad_norm" must not be false: the log needs it'
+        return '"zero_optimization.compute_grad_norm" must not be false: the log needs it'
     if (
         precision == "bf16"
         and settings.get("data_types", {}).get("grad_accum_dtype") == "fp32"
         and stage == 1
     ):
         return (
-            'DeepSpeed JSON: "data_types.grad_accum_dtype" fp32 at stage 1 takes an optimizer whose state '
+            '"data_types.grad_accum_dtype" fp32 at stage 1 takes an optimizer whose state '
             "cannot be saved here; leave it out"
         )
-    for part in ("offload_optimizer", "offload_param"):
-        if (zero.get(part) or {}).get("device") == "nvme":
-            return (
-                f'DeepSpeed JSON: "zero_optimization.{part}.device" nvme: state that is swapped out cannot '
-                "be saved here; use cpu"
-            )
     if precision != "fp32" and stage == 0:
         return (
             f"precision {precision} does not go with ZeRO stage 0, where DeepSpeed takes an additional "
             "optimizer step at start; use stage 1 or higher"
         )
+    return None
+
+
+def refusal_of_zero(zero: dict[str, Any], world_size: int, device: torch.device) -> str | None:
+    """Why a checked section zero_optimization cannot run here, or None."""
+    offload_param, offload_optimizer = zero.get("offload_param") or {}, zero.get("offload_optimizer") or {}
+    per_group = zero.get("zero_hpz_partition_size") or 1
+    if world_size % per_group:
+        return (
+            f'"zero_optimization.zero_hpz_partition_size" {per_group} does not divide {world_size}, the ranks'
+        )
+    for key in ("zero_quantized_weights", "zero_quantized_nontrainable_weights", "zero_quantized_gradients"):
+        if zero.get(key) and device.type == "cpu":
+            return f'"zero_optimization.{key}" needs a GPU; leave it out'
+    if zero.get("zenflow") or offload_optimizer.get("super_offload"):
+        key = "zenflow" if zero.get("zenflow") else "offload_optimizer.super_offload"
+        return f'"zero_optimization.{key}" needs an optimizer of DeepSpeed, not of torch; leave it out'
+    if offload_optimizer.get("device") == "nvme":
+        # Swapped out, its tensors are empty, and so would a checkpoint be.
+        return '"zero_optimization.offload_optimizer.device" "nvme" goes with no checkpoint; use "cpu"'
+    if offload_param.get("device") == "nvme":
+        return _refusal_of_nvme(Path(offload_param["nvme_path"]))
+    return None
+
+
+def _refusal_of_nvme(folder: Path) -> str | None:
+    from deepspeed.accelerator import get_accelerator
+
+    key = "zero_optimization.offload_param"
+    builder = get_accelerator().create_op_builder("AsyncIOBuilder")
+    if builder is None or not builder.is_compatible(verbose=False):
+        return (
+            f'"{key}.device" is "nvme", which needs libaio to compile with; install it (libaio-dev or '
+            'libaio-devel), or use "cpu"'
+        )
+    if not folder.is_dir():
+        return f'"{key}.nvme_path": {folder} is no folder here; make it, or name another'
     return None

@@ -1,13 +1,21 @@
 """The DeepSpeed JSON: every typo refused, every contradiction named, the rest filled from the run file."""
 
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.engine.ds_config import complete_ds_config, default_ds_config, load_ds_config, zero_stage
+from pipeline.engine.ds_config import (
+    complete_ds_config,
+    default_ds_config,
+    ds_settings_of,
+    load_ds_config,
+    zero_stage,
+)
 
 SHIPPED = sorted((Path(__file__).parents[3] / "ds_configs").glob("*.json"))
 
@@ -36,8 +44,8 @@ def ds_json(tmp_path):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_json_is_accepted(path):
-    settings = load_ds_config(path)
-    assert zero_stage(settings) == int(path.stem.removeprefix("zero"))
+    stage = re.match(r"zero(\d)", path.stem)
+    assert zero_stage(load_ds_config(path)) == (int(stage[1]) if stage else 1)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +64,19 @@ def test_every_shipped_json_is_accepted(path):
         ({"zero_optimization": 1}, '"zero_optimization" is 1, but must be an object'),
         (
             {"zero_optimization": {"stage": 3, "offload_param": {"devicee": "cpu"}}},
-            "zero_optimization.offload_param.devicee",
+            'unknown key "zero_optimization.offload_param.devicee"; did you mean "device"?',
         ),
         ({"bf16": {"enable": True}}, 'unknown key "bf16.enable"; did you mean "enabled"'),
         ({"tensorboard": {"enabled": True}}, 'unknown key "tensorboard"'),
-        ({"zero_optimization": {"stage": "auto"}}, '"zero_optimization.stage" must be 0, 1, 2 or 3'),
+        (
+            {"zero_optimization": {"stage": "auto"}},
+            '"zero_optimization.stage" is "auto", but nothing fills it',
+        ),
+        ({"zero_optimization": {"stage": True}}, '"zero_optimization.stage" is true, which is a flag'),
+        (
+            {"zero_optimization": {"cpu_offload": True}},
+            '"zero_optimization.cpu_offload" is an old name; use offload_opt',
+        ),
         ({"steps_per_print": "often"}, '"steps_per_print" is "often", but must be of int'),
         ({"communication_data_type": "fp99"}, "must be of fp32, fp16, bf16"),
         ({"data_types": {"grad_accum_dtype": "fp99"}}, "data_types.grad_accum_dtype"),
@@ -131,3 +147,60 @@ def test_the_batch_of_the_run_file_is_no_contradiction_where_the_last_round_is_p
 def test_equal_values_are_no_contradiction():
     settings = {"gradient_clipping": 1.0, "train_batch_size": 12, "bf16": {"enabled": "auto"}}
     assert complete_ds_config(settings, run_config(), 3)["gradient_accumulation_steps"] == 1
+
+
+def test_sizes_may_be_written_as_deepspeed_writes_them_under_both_names_of_a_key(ds_json):
+    zero = {"stage": 3, "reduce_bucket_size": 5e8, "stage3_max_live_parameters": 1e9, "max_reuse_distance": 1}
+    assert load_ds_config(ds_json({"zero_optimization": zero}))["zero_optimization"] == zero
+
+
+def test_the_loss_scale_of_the_json_reaches_deepspeed_where_the_run_file_says_fp16():
+    settings = {"fp16": {"initial_scale_power": 12}}
+    completed = complete_ds_config(settings, run_config(precision="fp16"), 1)
+    assert completed["fp16"] == {"initial_scale_power": 12, "enabled": True}
+
+
+def test_a_loss_scale_that_the_run_file_may_turn_off_is_no_contradiction():
+    settings = {"fp16": {"enabled": "auto", "initial_scale_power": 12}}
+    assert not complete_ds_config(settings, run_config(), 1)["fp16"]["enabled"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_stage_0_goes_with_fp32_alone(ds_json, precision):
+    config = run_config(precision=precision, deepspeed=ds_json({"zero_optimization": {"stage": 0}}))
+    if precision == "fp32":
+        assert ds_settings_of(config, 1) == {"zero_optimization": {"stage": 0}}
+    else:
+        with pytest.raises(UserError, match="bf16 does not go with ZeRO stage 0"):
+            ds_settings_of(config, 1)
+
+
+@pytest.mark.parametrize(("world_size", "is_refused"), [(3, True), (4, False)])
+def test_groups_that_keep_all_parameters_divide_the_ranks(ds_json, world_size, is_refused):
+    path = ds_json({"zero_optimization": {"stage": 3, "zero_hpz_partition_size": 2}})
+    with pytest.raises(UserError, match="2 does not divide 3, the ranks") if is_refused else nullcontext():
+        ds_settings_of(run_config(deepspeed=path), world_size)
+
+
+def test_parameters_on_nvme_need_libaio_and_a_folder(ds_json, tmp_path):
+    from deepspeed.accelerator import get_accelerator
+
+    offload = {"device": "nvme", "nvme_path": str(tmp_path / "none")}
+    path = ds_json({"zero_optimization": {"stage": 3, "offload_param": offload}})
+    has_libaio = get_accelerator().create_op_builder("AsyncIOBuilder").is_compatible()
+    with pytest.raises(UserError, match="none is no folder here" if has_libaio else "install it .libaio-dev"):
+        ds_settings_of(run_config(deepspeed=path), 1)
+
+
+@pytest.mark.parametrize(
+    ("zero", "expected"),
+    [
+        ({"zenflow": {"offload": True}}, '"zero_optimization.zenflow" needs an optimizer of DeepSpeed'),
+        ({"offload_optimizer": {"device": "cpu", "super_offload": True}}, "offload_optimizer.super_offload"),
+        ({"zero_quantized_gradients": True}, '"zero_optimization.zero_quantized_gradients" needs a GPU'),
+    ],
+)
+def test_what_deepspeed_would_fail_with_later_is_refused_at_once(ds_json, zero, expected):
+    path = ds_json({"zero_optimization": {"stage": 3, **zero}})
+    with pytest.raises(UserError, match=re.escape(expected)):
+        ds_settings_of(run_config(deepspeed=path), 1)

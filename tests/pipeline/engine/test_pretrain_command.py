@@ -219,7 +219,15 @@ def test_the_deepspeed_launcher_starts_it_too(shards, tmp_path):
     launcher = shutil.which("deepspeed", path=str(Path(sys.executable).parent))
     arguments = ["--num_accelerators", "2", "--module", "pipeline", "pretrain", TINY]
     finished = subprocess.run(
-        [launcher, *arguments, f"data.path={shards}", f"out_dir={tmp_path}", *QUICK, "steps=1"],
+        [
+            launcher,
+            *arguments,
+            f"data.path={shards}",
+            f"out_dir={tmp_path}",
+            *QUICK,
+            "steps=1",
+            "schedule.warmup_steps=1",
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

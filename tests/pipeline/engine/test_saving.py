@@ -69,7 +69,7 @@ def test_a_checkpoint_holds_the_state_after_its_step_however_far_training_is_whe
 
 
 def test_who_may_read_the_run_may_read_its_checkpoints(pretrain_ranks):
-    run = pretrain_ranks("steps=1")
+    run = pretrain_ranks("steps=2", "checkpoint.every=0")
     assert run.end()[0] == [0]
     allowed = (run.folder / "metrics.jsonl").stat().st_mode
     files = [path for path in (run.folder / "checkpoints").rglob("*") if path.is_file()]

@@ -77,7 +77,7 @@ def test_a_run_starts_beside_another_package_of_that_name_and_leaves_it_alone(
     stranger, pipeline, shards, tmp_path
 ):
     _, note = stranger
-    keys = [f"data.path={shards}", f"out_dir={tmp_path}/runs", *QUICK, "steps=1"]
+    keys = [f"data.path={shards}", f"out_dir={tmp_path}/runs", *QUICK, "steps=2"]
     for name, extra in (("plain", []), ("json", ["--deepspeed", ROOT / "ds_configs" / "zero2.json"])):
         tiny = ROOT / "configs" / "tiny.yaml"
         finished = pipeline("pretrain", tiny, *keys, f"name={name}", *extra, cwd=tmp_path)

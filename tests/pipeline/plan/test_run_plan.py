@@ -83,7 +83,7 @@ def test_half_a_speed_and_two_speeds_are_refused(given):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_checkpoint_is_as_large_as_a_real_one(shards, tmp_path, plan_of, optimizer):
-    overrides = [f"data.path={shards}", f"optimizer.name={optimizer}", "steps=1", "model.size=small"]
+    overrides = [f"data.path={shards}", f"optimizer.name={optimizer}", "steps=2", "model.size=small"]
     command = [sys.executable, "-m", "pipeline", "pretrain", str(CONFIGS / "tiny.yaml"), *overrides]
     small_run = [f"out_dir={tmp_path}", "validate.every=0", "batch.global_size=2", "batch.micro_size=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

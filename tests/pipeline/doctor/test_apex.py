@@ -82,7 +82,7 @@ def test_a_run_starts_beside_another_package_of_that_name_and_leaves_it_alone(
         tiny = ROOT / "configs" / "tiny.yaml"
         finished = pipeline("pretrain", tiny, *keys, f"name={name}", *extra, cwd=tmp_path)
         assert finished.returncode == 0, finished.stderr
-        assert (tmp_path / "runs" / name / "checkpoints" / "step-00000001").is_dir()
+        assert (tmp_path / "runs" / name / "checkpoints" / "step-00000002").is_dir()
     assert not note.exists()
 
 

@@ -9,7 +9,8 @@ from data_prep.durable import write_durably
 from data_prep.passes.job import Settings
 from data_prep.passes.prepare import Preparation, begin
 from data_prep.progress import Monitor
-from pipeline.config import RunConfig, load_config
+from pipeline.config import RunConfig
+from pipeline.run_file import load_config
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
 DEMO_SETTINGS = {"vocab_size": 4_096, "sequence_length": 64, "test_share": 0.1}

@@ -39,7 +39,8 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train a model, from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
-    from pipeline.config import load_config, refuse_below_a_file, refuse_wrong_folder
+    from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
+    from pipeline.run_file import load_config
 
     extra = [f"deepspeed={deepspeed}"] if deepspeed else []
     run_config = load_config(config, [*(overrides or []), *extra])
@@ -135,7 +136,7 @@ def plan(
 
     from data_prep.durable import write_durably
     from data_prep.errors import UserError
-    from pipeline.config import load_config
+    from pipeline.run_file import load_config
 
     if json_file and json_file.is_dir():
         raise UserError(f"{json_file}: is a folder; --json names a JSON file")
@@ -182,7 +183,7 @@ def evaluate(
 
     from data_prep.durable import write_durably
     from data_prep.errors import UserError
-    from pipeline.config import refuse_below_a_file, refuse_wrong_folder
+    from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
 
     if split not in ("test", "validation"):
         raise UserError(f"--split {split}: give test or validation")
@@ -219,7 +220,7 @@ def export(
     ],
 ) -> None:
     """Write a folder that transformers loads: BertForPreTraining, AutoTokenizer, fill-mask."""
-    from pipeline.config import refuse_wrong_folder
+    from pipeline.paths import refuse_wrong_folder
 
     refuse_wrong_folder(checkpoint, "CHECKPOINT", "checkpoint")
 
@@ -240,8 +241,8 @@ def keys(
     """The keys of a run file: default and meaning."""
     from rich.console import Console
 
-    from pipeline.config import config_keys
     from pipeline.reference import keys_page, keys_table
+    from pipeline.run_file import config_keys
 
     if markdown:
         print(keys_page(config_keys()), end="")

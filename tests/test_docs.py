@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.tagging.tag_map import load_tag_map
-from pipeline.config import config_keys, load_config
 from pipeline.reference import keys_page
+from pipeline.run_file import config_keys, load_config
 
 ROOT = Path(__file__).parents[1]
 

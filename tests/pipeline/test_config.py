@@ -3,7 +3,8 @@
 import pytest
 
 from data_prep.errors import UserError
-from pipeline.config import RunConfig, config_keys, load_config
+from pipeline.config import RunConfig
+from pipeline.run_file import config_keys, load_config
 
 MINIMAL = "name: x\nsteps: 5\ndata: {path: shards}\n"
 

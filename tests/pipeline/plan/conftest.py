@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.assembly import planned_case
-from pipeline.config import load_config
 from pipeline.engine.ds_config import load_ds_config
 from pipeline.plan.run_plan import plan_run
+from pipeline.run_file import load_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from pipeline.assembly import build_model, text_data, text_recipe
-from pipeline.config import load_config
 from pipeline.engine.launch import join_ranks
 from pipeline.engine.pretrain import Job, TrainingRun
+from pipeline.run_file import load_config
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 NEGLIGIBLE = ["model.size=tiny", "model.hidden_size=16", "model.num_heads=2"]

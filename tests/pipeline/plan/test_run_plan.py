@@ -10,11 +10,11 @@ import pytest
 from data_prep.errors import UserError
 from data_prep.schema import read_manifest
 from pipeline.assembly import text_data
-from pipeline.config import load_config
 from pipeline.data.order import StepOrder
 from pipeline.data.text import task_quotas
 from pipeline.plan.duration import Throughput, Utilisation, speed_of
 from pipeline.plan.tasks import scarcest
+from pipeline.run_file import load_config
 
 from .conftest import CONFIGS
 

@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.assembly import build_model, planned_case, text_data, text_recipe
-from pipeline.config import load_config
 from pipeline.plan.simulation import count_parameters, count_pass
+from pipeline.run_file import load_config
 
 from .conftest import CONFIGS
 

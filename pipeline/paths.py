@@ -1,0 +1,27 @@
+"""Paths that a user names, before anything is done with them."""
+
+from pathlib import Path
+from typing import Literal
+
+from data_prep.errors import UserError
+
+
+def refuse_wrong_folder(folder: Path, key: str, wanted: Literal["shards", "checkpoint"]) -> None:
+    """Raise UserError where a checkpoint or a run is named for shards, or shards for a checkpoint."""
+    found = {
+        "a checkpoint": (folder / "model.safetensors").is_file(),
+        "a run": (folder / "checkpoints").is_dir(),
+        "shards": (folder / "manifest.sha256").is_file(),
+    }
+    kind = next((kind for kind, is_it in found.items() if is_it), wanted)
+    if wanted == "shards" and kind != "shards":
+        raise UserError(f"{key}: {folder} is {kind}; name the folder of shards that data_prep wrote")
+    if wanted == "checkpoint" and kind == "shards":
+        raise UserError(f"{key}: {folder} holds shards; name a checkpoint (step-NNNNNNNN) or a run")
+
+
+def refuse_below_a_file(path: Path, key: str) -> None:
+    """Raise UserError where a folder on the way to `path`, which is to be written, is a file."""
+    on_the_way = next(parent for parent in path.absolute().parents if parent.exists())
+    if not on_the_way.is_dir():
+        raise UserError(f"{key}: {path} cannot be written, {on_the_way} is a file; name another place")

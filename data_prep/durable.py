@@ -55,6 +55,9 @@ def write_durably(path: Path, content: str | bytes) -> None:
         fsync_path(partial)
         partial.replace(path)
         fsync_path(path.parent)
+    except OSError as error:
+        # A disk without room does not say for which file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """The program `pipeline`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -39,9 +40,11 @@ def pretrain(
     ] = None,
 ) -> None:
     """Train a model, from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
+    from pipeline.engine.stop import leave_when_told
     from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
     from pipeline.run_file import load_config
 
+    leave_when_told()
     extra = [f"deepspeed={deepspeed}"] if deepspeed else []
     run_config = load_config(config, [*(overrides or []), *extra])
     refuse_wrong_folder(run_config.data.path, "data.path", "shards")
@@ -271,6 +274,8 @@ def doctor(
 
 def main() -> None:
     """Entry point."""
+    # When a rank is lost torch prints stack frames of C++, around the line that names it.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     run_program("pipeline", app)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from transformers import BertForPreTraining, PreTrainedTokenizerFast
 
 from data_prep.durable import complete_folder
@@ -30,13 +31,14 @@ def export(checkpoint: Path, out: Path) -> None:
     workarounds.before_import()  # transformers saves by way of accelerate, which asks DeepSpeed
     manifest = read_manifest(checkpoint)
     check_files(checkpoint, manifest, [TOKENIZER])
+    tokens = Tokenizer.from_str((checkpoint / TOKENIZER).read_text())
     with complete_folder(out, "OUT") as folder:
         model, recipe = model_from_checkpoint(checkpoint, manifest)
         exported = BertForPreTraining(model.network.config)
         exported.load_state_dict(model.network.state_dict())
         exported.save_pretrained(folder)
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(checkpoint / TOKENIZER),
+            tokenizer_object=tokens,
             model_max_length=recipe.sequence_length,
             model_input_names=["input_ids", "token_type_ids", "attention_mask"],
             **_SPECIALS,

@@ -91,7 +91,8 @@ def read_manifest(checkpoint: Path) -> CheckpointManifest:
         return CheckpointManifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = ": ".join([str(path), *([".".join(map(str, first["loc"]))] if first["loc"] else [])])
+        raise UserError(f"{where}: {first['msg']}; use another checkpoint") from error
 
 
 def check_files(checkpoint: Path, manifest: CheckpointManifest, names: list[str] | None = None) -> None:
@@ -99,7 +100,7 @@ def check_files(checkpoint: Path, manifest: CheckpointManifest, names: list[str]
     for name in manifest.files if names is None else names:
         path = checkpoint / name
         if not path.is_file() or sha256_file(path) != manifest.files.get(name):
-            raise UserError(f"{path}: missing or altered since it was saved; use another checkpoint")
+            raise UserError(f"{path}: missing or altered since it was saved")
 
 
 def optimizer_progress(engine: Any) -> OptimizerProgress:

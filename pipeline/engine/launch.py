@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -42,13 +43,24 @@ def join_ranks(timeout_s: float = 600) -> Place:
         device = torch.device("cuda", local_rank)
     else:
         device = torch.device("cpu")
-    deepspeed.init_distributed(
-        dist_backend="nccl" if device.type == "cuda" else "gloo",
-        auto_mpi_discovery=False,
-        verbose=False,
-        timeout=timedelta(seconds=timeout_s),
-    )
-    return Place(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    try:
+        deepspeed.init_distributed(
+            dist_backend="nccl" if device.type == "cuda" else "gloo",
+            auto_mpi_discovery=False,
+            verbose=False,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    except RuntimeError as error:  # of torch's store, or of the backend
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        why = str(error).partition("\n")[0]
+        print(
+            f"pipeline: error: rank {rank}: the {world_size} ranks did not meet at {where} within "
+            f"{timeout_s:g} s ({why}); see that all of them start, and reach that place",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from error
+    return Place(rank, world_size, device)
 
 
 def launched_world_size() -> int:

@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
-from pipeline.engine.checkpoint import check_files, read_manifest
+from pipeline.engine.alone import training_alone
+from pipeline.engine.checkpoint import read_manifest
 from pipeline.engine.metrics import PROFILE, TENSORBOARD
 from pipeline.engine.preflight import check_agreement, facts_of
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.records import RECORDS
-from pipeline.engine.resume import find_start
+from pipeline.engine.resume import find_sound_start, find_start
 from pipeline.engine.training import Job, TrainingRun
 from pipeline.engine.wandb_run import check_wandb_installed, forget_wandb_run
 
@@ -26,15 +27,16 @@ def pretrain(job: Job) -> None:
     first_step = read_manifest(start).step if start else 0
     if first_step >= config.steps:
         if place.rank == 0:
-            print(f"{config.run_dir}: already at step {first_step} of {config.steps}; nothing to do")
+            print(f"{start}: already at step {first_step} of {config.steps}; nothing to do")
         return
-    if start:
-        on_rank_zero(place, lambda: check_files(start, read_manifest(start)))
-    elif place.rank == 0:
-        _clear(config.run_dir)
-    run = TrainingRun(job, start)
-    with run.peers.watched(), run.loader.ahead(first_step, config.steps):
-        run.train()
+    with training_alone(config.run_dir, place):
+        if start:
+            start = on_rank_zero(place, lambda: find_sound_start(config, job.model_recipe))
+        elif place.rank == 0:
+            _clear(config.run_dir)
+        run = TrainingRun(job, start)
+        with run.peers.watched(), run.loader.ahead(run.step, config.steps):
+            run.train()
 
 
 def _clear(run_dir: Path) -> None:

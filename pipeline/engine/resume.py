@@ -1,12 +1,18 @@
 """Where a run starts: at step 0, or at a checkpoint of the same configuration."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from data_prep.durable import refuse_occupied
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.engine.checkpoint import complete_checkpoints, find_checkpoint, read_manifest
+from pipeline.engine.checkpoint import (
+    check_files,
+    complete_checkpoints,
+    find_checkpoint,
+    read_manifest,
+)
 from pipeline.engine.preflight import flat
 
 CONFIG = "config.yaml"
@@ -53,6 +59,27 @@ def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
     else:
         start = _start_at(find_checkpoint(Path(resume)), run_dir)
     _refuse_other_config(start, config, model_recipe)
+    return start
+
+
+def find_sound_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
+    """`find_start`, with the hashes of all files compared.
+
+    With `checkpoint.resume=auto` a damaged checkpoint is set aside, with a warning, for the one before.
+
+    Raises:
+        UserError: as `find_start`; or no other checkpoint is left.
+    """
+    while start := find_start(config, model_recipe):
+        try:
+            check_files(start, read_manifest(start))
+            break
+        except UserError as error:
+            if config.checkpoint.resume != "auto" or len(complete_checkpoints(config.run_dir)) == 1:
+                raise
+            aside = start.with_name(f"damaged-{start.name}")
+            start.replace(aside)
+            print(f"pipeline: warning: {error}: set aside as {aside.name}", file=sys.stderr)
     return start
 
 

@@ -132,7 +132,7 @@ class CheckpointSaver:
         except NotSavedError as error:
             self.failure = f"step {manifest.step} was not saved: {error}"
             if self._place.rank == 0:
-                self._say(f"error: {self.failure}; older checkpoints are kept, training goes on")
+                self._say(f"error: {self.failure}; older checkpoints are kept")
         except RuntimeError as error:
             if time.monotonic() - started < _LONGEST_S:
                 raise

@@ -40,7 +40,7 @@ from pipeline.engine.records import RECORDS, drop_records_after
 from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.step import StepResult, StepRunner
-from pipeline.engine.stop import STOPPED, StopRequest
+from pipeline.engine.stop import StopRequest
 from pipeline.engine.validation import validation_record
 from pipeline.models.interface import TaskModel
 
@@ -116,7 +116,8 @@ class TrainingRun:
         self._held_out = (
             data.held_out("validation", config.validation.num_samples) if config.validation.every else None
         )
-        self._step = 0
+        self.step = 0
+        """Steps taken, over all parts of the run."""
         self._tokens = torch.zeros((), dtype=torch.long, device=place.device)
         if start:
             self._go_on_from(start)
@@ -125,13 +126,13 @@ class TrainingRun:
         manifest = read_manifest(checkpoint)
         self._restore(checkpoint)
         self._guard.load_state_dict(manifest.guard)
-        self._step, self._tokens = manifest.step, self._tokens + manifest.tokens
-        set_schedule(self.engine.lr_scheduler, self._step)
+        self.step, self._tokens = manifest.step, self._tokens + manifest.tokens
+        set_schedule(self.engine.lr_scheduler, self.step)
         if self._place.rank == 0:
             then, now = flat(manifest.config), flat(self._config.to_dict())
             changed = [f"{key} {now[key]:g}, not {then[key]:g}" for key in TOLD if now[key] != then[key]]
             with_what = f" with {', '.join(changed)}" if changed else ""
-            print(f"{self._config.run_dir}: going on after step {self._step}{with_what}", file=sys.stderr)
+            print(f"{self._config.run_dir}: going on after step {self.step}{with_what}", file=sys.stderr)
 
     def _restore(self, checkpoint: Path) -> None:
         load_progress(self.engine, self._network, checkpoint)
@@ -147,7 +148,7 @@ class TrainingRun:
         """
         on_rank_zero(self._place, self._prepare_folder)
         is_first = self._place.rank == 0
-        log = RunLog(self._config, self._data.terms, self._place.device, self._step) if is_first else None
+        log = RunLog(self._config, self._data.terms, self._place.device, self.step) if is_first else None
         try:
             with StopRequest(self._config.checkpoint.save_before_s) as request:
                 is_told = self._take_steps(request, log)
@@ -165,11 +166,11 @@ class TrainingRun:
         config = self._config
         is_told = False
         pace = Pace(int(self._tokens))
-        while self._step < config.steps and not is_told:
+        while self.step < config.steps and not is_told:
             lr = self.engine.get_lr()[0]
-            self.peers.at(self._step)
-            result = self.runner.run(self._step, told_to_stop=request.reason is not None)
-            self._step += 1
+            self.peers.at(self.step)
+            result = self.runner.run(self.step, told_to_stop=request.reason is not None)
+            self.step += 1
             self._tokens = self._tokens + result.num_tokens
             is_told = bool(result.num_told_to_stop)
             pace.step_done()
@@ -200,7 +201,7 @@ class TrainingRun:
 
     def _end(self, request: StopRequest, is_told: bool) -> None:
         """Say how far the run came; the exit code, where it is not 0."""
-        run_dir, step = self._config.run_dir, self._step
+        run_dir, step = self._config.run_dir, self.step
         is_done = step == self._config.steps
         not_saved = self._saver.failure
         if self._is_in_trouble:
@@ -217,7 +218,7 @@ class TrainingRun:
         if self._place.rank == 0:
             print(f"{run_dir}: {line}", file=sys.stderr)
         if not is_done:
-            raise SystemExit(STOPPED)
+            raise SystemExit(request.exit_code)
         if not_saved:
             raise SystemExit(1)
 
@@ -227,15 +228,15 @@ class TrainingRun:
         write_durably(run_dir / CONFIG, self._config.to_yaml())
         write_durably(run_dir / DS_CONFIG, json.dumps(self._ds_config, indent=2) + "\n")
         for name in RECORDS:
-            drop_records_after(run_dir / name, self._step)
+            drop_records_after(run_dir / name, self.step)
 
     def _due(self, every: int) -> bool:
-        return self._step == self._config.steps or (every > 0 and self._step % every == 0)
+        return self.step == self._config.steps or (every > 0 and self.step % every == 0)
 
     def _progress(self) -> dict[str, Any]:
         return {
-            "step": self._step,
-            "samples": self._step * self._config.batch.global_size,
+            "step": self.step,
+            "samples": self.step * self._config.batch.global_size,
             "tokens": int(self._tokens),
             "num_skipped": self._guard.num_skipped,
         }
@@ -244,7 +245,7 @@ class TrainingRun:
         """A step had no update: write down why, then stop, go on, or go back."""
         self._saver.wait()
         response = respond(self._config, self._guard.num_skipped_in_a_row, self._place)
-        record = incident_record(self._step, result, self._data, self._place)
+        record = incident_record(self.step, result, self._data, self._place)
         record |= {"action": response.action, "then": response.why}
         if response.back_to:
             record["back_to"] = step_of(response.back_to)
@@ -253,7 +254,7 @@ class TrainingRun:
             log.record_incident(record)
         if response.action == "stop":
             raise UserError(
-                f"{self._config.run_dir}: step {self._step}: {result.refusal}, {response.why}; go on with a "
+                f"{self._config.run_dir}: step {self.step}: {result.refusal}, {response.why}; go on with a "
                 "lower optimizer.lr or optimizer.grad_clip, or with on_nonfinite=skip or rollback "
                 "(nonfinite.jsonl names the sequences)"
             )
@@ -264,18 +265,18 @@ class TrainingRun:
         renew_working_weights(self.engine)
         then = read_manifest(checkpoint)
         # The steps since then, whose updates are undone, and this one.
-        self._guard.num_skipped = then.guard["num_skipped"] + self._step - then.step
+        self._guard.num_skipped = then.guard["num_skipped"] + self.step - then.step
 
     def _validate(self, log: RunLog | None) -> None:
         assert self._held_out is not None
-        record = validation_record(self.engine, self._held_out, self._data.terms, self._step, self._place)
+        record = validation_record(self.engine, self._held_out, self._data.terms, self.step, self._place)
         if log:
             log.record_validation(record)
 
     def manifest(self) -> CheckpointManifest:
         """What a checkpoint says of the present step, before it has files."""
         return CheckpointManifest(
-            step=self._step,
+            step=self.step,
             tokens=int(self._tokens),
             config=self._config.to_dict(),
             model=self._model_recipe,

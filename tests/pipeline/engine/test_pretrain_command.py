@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -310,13 +311,53 @@ def test_a_run_does_not_go_on_under_another_configuration(run, shards):
     assert "objective.alpha was 1.0 there and is 0.5 now" in refused.stderr
 
 
-def test_an_altered_checkpoint_is_not_opened(run, shards, tmp_path):
-    copy = tmp_path / "tiny"
-    shutil.copytree(run, copy)
-    state = copy / "checkpoints" / "step-00000006" / "state" / "rank-00000.safetensors"
+def alter(checkpoint):
+    state = checkpoint / "state" / "rank-00000.safetensors"
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     state.write_bytes(bytes(content))
-    refused = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
-    assert refused.returncode == 2
-    assert "altered since it was saved" in refused.stderr
+
+
+def test_an_altered_checkpoint_is_set_aside_for_the_one_before(run, shards, tmp_path):
+    shutil.copytree(run, tmp_path / "tiny")
+    checkpoints = tmp_path / "tiny" / "checkpoints"
+    alter(checkpoints / "step-00000006")
+    again = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
+    assert again.returncode == 0, again.stderr
+    assert "altered since it was saved: set aside as damaged-step-00000006" in again.stderr
+    assert "going on after step 4" in again.stderr
+    assert {path.name for path in checkpoints.iterdir()} == {
+        "damaged-step-00000006",
+        "step-00000006",
+        "step-00000008",
+    }
+
+
+def test_an_altered_checkpoint_is_not_opened_where_it_is_the_only_one_or_was_named(run, shards, tmp_path):
+    shutil.copytree(run, tmp_path / "tiny")
+    shutil.rmtree(tmp_path / "tiny" / "checkpoints" / "step-00000004")
+    only = tmp_path / "tiny" / "checkpoints" / "step-00000006"
+    alter(only)
+    for resume, name in (("auto", "tiny"), (only, "branch")):
+        refused = pretrain(tmp_path, shards, "steps=8", f"checkpoint.resume={resume}", f"name={name}")
+        assert refused.returncode == 2
+        assert "altered since it was saved" in refused.stderr
+    assert only.is_dir()
+
+
+def test_two_jobs_do_not_train_one_run(pretrain_ranks):
+    """The second one is refused while the first one trains, and goes on with the run once that is gone."""
+    settings = ("steps=100000", "checkpoint.every=5", "schedule.name=constant")
+    first = pretrain_ranks(*settings)
+    first.wait_for_steps(6)
+    codes, (said,) = pretrain_ranks(*settings).end()
+    assert codes == [2]
+    assert "another job is training this run; wait for it" in said
+    first.processes[0].kill()
+    first.end()
+    second = pretrain_ranks(*settings)
+    second.wait_for_steps(10)
+    second.processes[0].send_signal(signal.SIGINT)
+    codes, (said,) = second.end()
+    assert codes == [130]
+    assert "told to stop (SIGINT); saved step" in said

@@ -99,7 +99,7 @@ def test_a_full_disk_stops_nothing_but_the_save(pretrain_ranks, asynchronous):
     codes, (said, _) = run.end()
     assert codes == [STOPPED, STOPPED]
     assert "was not saved: rank" in said
-    assert "older checkpoints are kept, training goes on" in said
+    assert "older checkpoints are kept" in said
     steps = [record["step"] for record in run.records]
     assert steps == list(range(1, len(steps) + 1))
 

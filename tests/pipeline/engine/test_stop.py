@@ -43,7 +43,8 @@ def test_a_job_saves_before_its_time_is_up(pretrain_ranks):
     codes, (said,) = run.end()
     assert codes == [STOPPED], said
     assert "told to stop (the end of the job's time)" in said
-    assert run.records[-1]["step"] == 1
+    assert time.time() < int(end_of_job)
+    assert run.records[-1]["step"] > 1, "half of its time is for training"
 
 
 def test_a_run_ends_as_it_should_where_it_is_told_in_its_last_step(pretrain_ranks):

@@ -104,7 +104,7 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
     then = flat(manifest.config)
     now = flat(config.to_dict())
     if now["objective.estimator"] == "auto":  # which is what it was
-        now["objective.estimator"] = then["objective.estimator"]
+        now["objective.estimator"] = then.get("objective.estimator")
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, Records
+from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, Records, drop_records_after
 from pipeline.tail import LineFile, RunView
 
 
@@ -35,7 +35,8 @@ def run(tmp_path):
 
 def write(folder, *steps, after=10_000, **figures):
     """As a run that goes on after step `after` does."""
-    records = Records(folder / METRICS, after)
+    drop_records_after(folder / METRICS, after)
+    records = Records(folder / METRICS)
     for step in steps:
         records.append(line(step, **figures))
 
@@ -47,9 +48,14 @@ def tail(*arguments):
 
 
 def test_it_shows_the_last_lines_the_warnings_and_the_time_left_in_80_columns(run):
-    Records(run / WARNINGS, 0).append({"step": 10, "warning": "noun has been absent for 1,000 steps; " * 3})
-    incident = {"step": 4, "reason": "the loss is not a finite number", "tasks": ["noun"], "action": "skip"}
-    Records(run / NONFINITE, 0).append(incident)
+    Records(run / WARNINGS).append({"step": 10, "warning": "noun has been absent for 1,000 steps; " * 3})
+    incident = {
+        "step": 4,
+        "reason": "the loss is not a finite number",
+        "tasks": ["noun"],
+        "then": "its update is skipped",
+    }
+    Records(run / NONFINITE).append(incident)
     shown = tail(run, "-n", 2)
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
@@ -107,7 +113,7 @@ def test_a_run_that_was_killed_and_goes_on_shows_the_steps_it_takes_again(run, l
 
 
 def test_the_pace_is_that_of_the_last_ten_lines(run):
-    records = Records(run / METRICS, 20)
+    records = Records(run / METRICS)
     for step in range(22, 42, 2):
         records.append(line(step, step_time_s=1.0))
     assert "0:16:00 left at 1 s a step" in list(RunView(run).last_lines(1))[-1]
@@ -126,7 +132,7 @@ def test_a_line_that_is_only_half_written_waits_for_its_end(tmp_path):
 
 def test_a_figure_that_is_no_number_and_a_step_without_tasks_are_shown_as_none(run):
     bare = {"loss": None, "average_loss": None, "worst_task": None, "worst_loss": None}
-    Records(run / METRICS, 20).append(line(22, **bare, num_effective_tasks=None))
+    Records(run / METRICS).append(line(22, **bare, num_effective_tasks=None))
     row = list(RunView(run).last_lines(1))[1]
     assert row.split() == ["22", "none", "none", "none", "none", "none", "1,234"]
 

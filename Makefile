@@ -65,7 +65,7 @@ demo: setup
 
 # A file of tests stays in one process, since its tests share what is costly to make.
 test: lint
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	ruff check .

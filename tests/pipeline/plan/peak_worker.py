@@ -47,7 +47,7 @@ def main(stage, *overrides):
     train([*overrides, *NEGLIGIBLE], stage, place)
     before = start_counting()
     train(overrides, stage, place)
-    print(resident_bytes("VmHWM") - before)
+    sys.stdout.write(f"{resident_bytes('VmHWM') - before}\n")  # print writes the line end apart
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def pretrain(
     from pipeline.data.shards import Shards
     from pipeline.data.text import task_quotas
     from pipeline.engine.ds_config import ds_settings_of
-    from pipeline.engine.launch import join_ranks, launched_world_size
+    from pipeline.engine.launch import RanksApartError, join_ranks, launched_world_size
     from pipeline.engine.pretrain import pretrain as run_pretraining
     from pipeline.engine.resume import find_start
     from pipeline.engine.training import Job
@@ -76,7 +76,11 @@ def pretrain(
     if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
         print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
-    place = join_ranks(run_config.timeout_s)
+    try:
+        place = join_ranks(run_config.timeout_s)
+    except RanksApartError as error:
+        print(f"pipeline: error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
 
 

@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,6 +10,10 @@ import torch
 
 from data_prep.errors import UserError
 from pipeline.engine import workarounds
+
+
+class RanksApartError(RuntimeError):
+    """The ranks of a job did not find each other."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ def join_ranks(timeout_s: float = 600) -> Place:
     """Join the process group that the launcher's environment describes; alone without a launcher.
 
     A rank waits `timeout_s` seconds for another one before it gives up.
+
+    Raises:
+        RanksApartError: not all came, or they cannot reach each other.
     """
     os.environ.update(launch_environment(dict(os.environ)))
     workarounds.before_import()
@@ -54,12 +60,10 @@ def join_ranks(timeout_s: float = 600) -> Place:
     except RuntimeError as error:  # of torch's store, or of the backend
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         why = str(error).partition("\n")[0]
-        print(
-            f"pipeline: error: rank {rank}: the {world_size} ranks did not meet at {where} within "
-            f"{timeout_s:g} s ({why}); see that all of them start, and reach that place",
-            file=sys.stderr,
-        )
-        raise SystemExit(1) from error
+        raise RanksApartError(
+            f"rank {rank}: the {world_size} ranks did not meet at {where} within {timeout_s:g} s ({why}); "
+            "see that all of them start, and reach that place"
+        ) from error
     return Place(rank, world_size, device)
 
 

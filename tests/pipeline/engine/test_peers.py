@@ -36,3 +36,12 @@ def test_a_mistake_of_the_program_is_not_taken_for_a_lost_rank(pretrain_ranks):
     codes, said = pretrain_ranks("steps=8", "optimizer.lr=1e30", "schedule.name=constant", world_size=2).end()
     assert all(codes)
     assert "gone or stuck" not in "".join(said)
+
+
+def test_ranks_that_never_come_are_told_in_one_line(pretrain_ranks):
+    run = pretrain_ranks("timeout_s=5", world_size=2)
+    run.processes[1].kill()
+    code = run.processes[0].wait(timeout=90)
+    (line,) = (line for line in run.processes[0].communicate()[1].splitlines() if "error" in line)
+    assert code == 1
+    assert line.startswith("pipeline: error: rank 0: the 2 ranks did not meet at 127.0.0.1:")

@@ -356,7 +356,7 @@ def test_two_jobs_do_not_train_one_run(pretrain_ranks):
     first.processes[0].kill()
     first.end()
     second = pretrain_ranks(*settings)
-    second.wait_for_steps(10)
+    second.wait_for_steps(len(first.records) + 1)
     second.processes[0].send_signal(signal.SIGINT)
     codes, (said,) = second.end()
     assert codes == [130]

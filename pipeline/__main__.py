@@ -153,16 +153,13 @@ def plan(
 
     workarounds.before_import()
     from pipeline.assembly import planned_case
-    from pipeline.engine.ds_config import default_ds_config, load_ds_config
+    from pipeline.engine.ds_config import given_ds_config
     from pipeline.plan.duration import speed_of
     from pipeline.plan.report import plan_to_dict, print_plan
     from pipeline.plan.run_plan import plan_run
 
     speed = speed_of(throughput, mfu, peak_tflops)
-    if run_config.deepspeed:
-        ds_settings = load_ds_config(run_config.deepspeed)
-    else:
-        ds_settings = default_ds_config(run_config.precision, world_size)
+    ds_settings = given_ds_config(run_config, world_size)
     case = planned_case(run_config, sequence_length)
     made = plan_run(run_config, ds_settings, case, world_size, device, speed)
     print_plan(made, Console(highlight=False), gpu_memory)

@@ -113,13 +113,18 @@ def optimizer_progress(engine: Any) -> OptimizerProgress:
     )
 
 
-def load_progress(engine: Any, network: nn.Module, checkpoint: Path) -> None:
-    """Bring an engine's optimizer to where it was saved, its fp32 copy of the parameters included."""
+def load_progress(engine: Any, network: nn.Module, checkpoint: Path) -> CheckpointManifest:
+    """Bring an engine's optimizer to where it was saved, its fp32 copy of the parameters included.
+
+    Returns:
+        the manifest, for what else goes on from there.
+    """
     manifest = read_manifest(checkpoint)
     states = [checkpoint / name for name in sorted(manifest.files) if name.startswith(f"{STATE}/")]
     restore_state(engine, network, load_file(checkpoint / MODEL), states, manifest.optimizer.num_steps)
     for key, value in (manifest.optimizer.loss_scale or {}).items():
         setattr(engine.optimizer.loss_scaler, key, value)
+    return manifest
 
 
 def load_parameters(checkpoint: Path, manifest: CheckpointManifest, network: nn.Module) -> None:

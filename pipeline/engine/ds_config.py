@@ -72,6 +72,13 @@ def default_ds_config(precision: str, world_size: int) -> dict[str, Any]:
     return {"zero_optimization": {"stage": 0 if precision == "fp32" and world_size == 1 else 1}}
 
 
+def given_ds_config(config: RunConfig, world_size: int) -> dict[str, Any]:
+    """The DeepSpeed JSON that a run file names, or the default; raises UserError as `load_ds_config`."""
+    if config.deepspeed:
+        return load_ds_config(config.deepspeed)
+    return default_ds_config(config.precision, world_size)
+
+
 def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
     """The DeepSpeed JSON of a run, or the default, with all refused that can be before data are read.
 
@@ -79,7 +86,7 @@ def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
         UserError: a mistake in the JSON, a contradiction with the run file, or what cannot run here.
     """
     path = config.deepspeed
-    settings = load_ds_config(path) if path else default_ds_config(config.precision, world_size)
+    settings = given_ds_config(config, world_size)
     complete_ds_config(settings, config, world_size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reason = workarounds.refusal(settings, config.precision, device)

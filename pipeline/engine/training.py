@@ -123,8 +123,7 @@ class TrainingRun:
             self._go_on_from(start)
 
     def _go_on_from(self, checkpoint: Path) -> None:
-        manifest = read_manifest(checkpoint)
-        self._restore(checkpoint)
+        manifest = self._restore(checkpoint)
         self._guard.load_state_dict(manifest.guard)
         self.step, self._tokens = manifest.step, self._tokens + manifest.tokens
         set_schedule(self.engine.lr_scheduler, self.step)
@@ -134,9 +133,10 @@ class TrainingRun:
             with_what = f" with {', '.join(changed)}" if changed else ""
             print(f"{self._config.run_dir}: going on after step {self.step}{with_what}", file=sys.stderr)
 
-    def _restore(self, checkpoint: Path) -> None:
-        load_progress(self.engine, self._network, checkpoint)
-        self._rule.load_state_dict(read_manifest(checkpoint).rule)
+    def _restore(self, checkpoint: Path) -> CheckpointManifest:
+        manifest = load_progress(self.engine, self._network, checkpoint)
+        self._rule.load_state_dict(manifest.rule)
+        return manifest
 
     def train(self) -> None:
         """All remaining steps, or those before it is told to stop.
@@ -261,9 +261,8 @@ class TrainingRun:
 
     def _go_back(self, checkpoint: Path) -> None:
         """To the parameters and the optimizer of a checkpoint, but on with the data of the next step."""
-        self._restore(checkpoint)
+        then = self._restore(checkpoint)
         renew_working_weights(self.engine)
-        then = read_manifest(checkpoint)
         # The steps since then, whose updates are undone, and this one.
         self._guard.num_skipped = then.guard["num_skipped"] + self.step - then.step
 

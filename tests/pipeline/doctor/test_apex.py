@@ -44,19 +44,23 @@ def test_a_mere_folder_of_that_name_is_another_package_too(site):
     assert finding.mend == "give it another name"
 
 
+def nvidias(package):
+    """The optimizers of a package shaped like NVIDIA's."""
+    folder = package("apex") / "optimizers"
+    folder.mkdir()
+    (folder / "fused_adam.py").write_text("class FusedAdam: ...")
+    return folder
+
+
 def test_nvidia_s_without_its_kernels_is_told(package):
-    folder = package("apex")
-    (folder / "optimizers").mkdir()
-    (folder / "optimizers" / "fused_adam.py").write_text("class FusedAdam: ...")
+    nvidias(package)
     finding = apex.examine()
     assert finding.state is State.WARNING
     assert "built without CUDA kernels" in finding.found
 
 
 def test_nvidia_s_that_was_built_for_another_torch_is_broken(package):
-    folder = package("apex")
-    (folder / "optimizers").mkdir()
-    (folder / "optimizers" / "fused_adam.py").write_text("class FusedAdam: ...")
+    nvidias(package)
     package("amp_C", "raise ImportError('undefined symbol: _ZN3c10')")
     finding = apex.examine()
     assert finding.state is State.BROKEN
@@ -64,10 +68,8 @@ def test_nvidia_s_that_was_built_for_another_torch_is_broken(package):
 
 
 def test_nvidia_s_with_its_kernels_works(package):
-    folder = package("apex")
-    (folder / "optimizers").mkdir()
-    (folder / "optimizers" / "__init__.py").write_text("from .fused_adam import FusedAdam")
-    (folder / "optimizers" / "fused_adam.py").write_text("class FusedAdam: ...")
+    folder = nvidias(package)
+    (folder / "__init__.py").write_text("from .fused_adam import FusedAdam")
     package("amp_C")
     finding = examine_apart(Check("Apex", "pipeline.doctor.apex:examine"), "spawn")
     assert finding.state is State.WORKS, finding

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.assembly import planned_case
-from pipeline.engine.ds_config import default_ds_config, load_ds_config
+from pipeline.engine.ds_config import given_ds_config
 from pipeline.plan.run_plan import plan_run
 from pipeline.run_file import load_config
 
@@ -19,10 +19,6 @@ def plan_of():
     def make(name, overrides=(), world_size=1, device="gpu", speed=None, sequence_length=None):
         config = load_config(CONFIGS / f"{name}.yaml", ["data.path=none", *overrides])
         case = planned_case(config, sequence_length)
-        if config.deepspeed:
-            settings = load_ds_config(config.deepspeed)
-        else:
-            settings = default_ds_config(config.precision, world_size)
-        return plan_run(config, settings, case, world_size, device, speed)
+        return plan_run(config, given_ds_config(config, world_size), case, world_size, device, speed)
 
     return make

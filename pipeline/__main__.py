@@ -55,7 +55,7 @@ def pretrain(
     # Only now what takes seconds to import: a typo is told at once.
     import torch
 
-    from pipeline.assembly import build_model, text_data, text_recipe
+    from pipeline.assembly import build_model, flops_per_token, text_data, text_recipe
     from pipeline.data.shards import Shards
     from pipeline.data.text import task_quotas
     from pipeline.engine.ds_config import ds_settings_of
@@ -81,7 +81,9 @@ def pretrain(
     except RanksApartError as error:
         print(f"pipeline: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place))
+    # Only the first rank writes a log.
+    flops = flops_per_token(run_config) if place.rank == 0 else None
+    run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place, flops))
 
 
 @app.command(epilog="Example: pipeline tail runs/first --follow")

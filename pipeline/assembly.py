@@ -18,6 +18,7 @@ from pipeline.engine.checkpoint import CheckpointManifest, load_parameters
 from pipeline.models.bert import BertTaskModel, bert_config
 from pipeline.plan.loss_shapes import LossShapes
 from pipeline.plan.run_plan import PlannedCase
+from pipeline.plan.simulation import count_flops
 from pipeline.plan.tasks import TaskGroup
 
 
@@ -115,6 +116,13 @@ def planned_case(config: RunConfig, sequence_length: int | None) -> PlannedCase:
         masked=sum(s * number for s, number in zip(shares, masked, strict=True)),
         groups=groups,
     )
+
+
+def flops_per_token(config: RunConfig) -> float:
+    """Of forward and backward pass, in full sequences of a run file's shards."""
+    case = planned_case(config, None)
+    _, flops = count_flops(case.make)
+    return flops / (config.batch.micro_size * case.sequence_length)
 
 
 def _case_without_shards(config: RunConfig, sequence_length: int) -> PlannedCase:

@@ -204,6 +204,11 @@ class LogConfig(_Section):
         1_000,
         description="Steps in a row without a task after which that is worth a warning; 0 is never.",
     )
+    peak_tflops: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Peak of a rank's device in TFLOP/s, of which mfu in the log is a part; that of common "
+        "GPUs is known, and where it is not, there is no mfu.",
+    )
     wandb: bool = Field(
         False,
         description="Send the lines to Weights & Biases, too; it must be installed (pip install wandb).",
@@ -286,6 +291,12 @@ class RunConfig(_Section):
                 f"schedule.warmup_steps is {self.schedule.warmup_steps}, steps is {self.steps}: the learning "
                 "rate would never reach its peak; lower the one or raise the other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _profiles_steps_that_it_takes(self) -> "RunConfig":
+        if self.profile.steps and self.profile.steps[1] > self.steps:
+            raise ValueError(f"profile.steps ends at {self.profile.steps[1]}, steps is {self.steps}")
         return self
 
     @property

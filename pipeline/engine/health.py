@@ -41,29 +41,32 @@ class TaskHealth:
         self._absent = _longer_where(self._is_task & ~present, self._absent)
 
     def warnings(self) -> list[str]:
-        """What is new since the last call, one line per episode. Waits for the device."""
+        """What is new since the last call, one line for episodes of a length. Waits for the device."""
         limits = self._limits
         dominant, absent = torch.stack([self._dominant, self._absent]).tolist()
         return [
             *self._new_episodes(
                 dominant,
                 limits.collapse_steps,
-                f"has had more than {limits.collapse_weight:g} of the weight",
+                f"more than {limits.collapse_weight:g} of the weight",
                 "a lower objective.alpha spreads it",
             ),
             *self._new_episodes(
-                absent, limits.absent_steps, "has been absent", "see data.quota, and whether it has text"
+                absent, limits.absent_steps, "absent", "see data.quota, and whether there is text with it"
             ),
         ]
 
     def _new_episodes(self, lengths: list[int], shortest: int, what: str, advice: str) -> list[str]:
-        lines = []
+        by_length: dict[int, list[str]] = {}
         for name, length in zip(self._names, lengths, strict=True):
             episode = (name, what, self._num_steps - length)
             if shortest and length >= shortest and episode not in self._told:
                 self._told.add(episode)
-                lines.append(f"{name} {what} for {length:,} steps; {advice}")
-        return lines
+                by_length.setdefault(length, []).append(name)
+        return [
+            f"{', '.join(names)}: {what} for {length:,} steps; {advice}"
+            for length, names in by_length.items()
+        ]
 
 
 def _longer_where(goes_on: Tensor, lengths: Tensor) -> Tensor:

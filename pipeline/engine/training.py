@@ -41,6 +41,7 @@ from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.stop import StopRequest
+from pipeline.engine.utilisation import Utilisation
 from pipeline.engine.validation import validation_record
 from pipeline.models.interface import TaskModel
 
@@ -50,7 +51,8 @@ class Job:
     """What is to be trained, and where.
 
     `ds_settings` is the checked DeepSpeed JSON. `model` is initialised alike on all ranks; `model_recipe` is
-    what it was built from beside the configuration, and is kept in checkpoints.
+    what it was built from beside the configuration, and is kept in checkpoints. `flops_per_token`, those of a
+    forward and backward pass, are for the log, which says nothing of FLOPs where they are not counted.
     """
 
     config: RunConfig
@@ -59,6 +61,7 @@ class Job:
     model: TaskModel
     model_recipe: dict[str, Any]
     place: Place
+    flops_per_token: float | None = None
 
 
 class TrainingRun:
@@ -113,6 +116,7 @@ class TrainingRun:
             data.companion_files(),
             place,
         )
+        self._utilisation = Utilisation.of(config, job.flops_per_token, place)
         self._held_out = (
             data.held_out("validation", config.validation.num_samples) if config.validation.every else None
         )
@@ -182,6 +186,8 @@ class TrainingRun:
             if log and self._due(config.log.every):
                 progress = self._progress()
                 speed = pace.take(progress["tokens"], self.loader.take_wait_s())
+                if self._utilisation:
+                    speed |= self._utilisation.record(speed["tokens_per_s"])
                 figures = training_record(result, self._data.terms) | memory_record(self._place.device)
                 log.record(progress | figures | {"lr": lr} | speed)
             with pace.paused():

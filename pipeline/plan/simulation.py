@@ -67,6 +67,13 @@ def count_pass(make: MakeCase, dtype: torch.dtype, device: Device) -> PassCounts
         dtype: of the working weights.
         device: whose choice of operations is followed.
     """
+    forward_flops, flops = count_flops(make, dtype)
+    activation_bytes, with_gradients = _peak_bytes(make, dtype, device)
+    return PassCounts(forward_flops, flops, activation_bytes, with_gradients)
+
+
+def count_flops(make: MakeCase, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
+    """Those of the forward pass, and of forward and backward pass, of what `make` makes."""
     flops = FlopCounterMode(display=False)
     with without_data(dtype):
         model, inputs = make(True)
@@ -74,8 +81,7 @@ def count_pass(make: MakeCase, dtype: torch.dtype, device: Device) -> PassCounts
             loss = _loss(model, inputs)
             forward_flops = flops.get_total_flops()
             loss.backward()
-    activation_bytes, with_gradients = _peak_bytes(make, dtype, device)
-    return PassCounts(forward_flops, flops.get_total_flops(), activation_bytes, with_gradients)
+    return forward_flops, flops.get_total_flops()
 
 
 @contextmanager

@@ -100,6 +100,10 @@ RUN_FILES = {
         "schedule: {warmup_steps: 30}",
         ["run.yaml", "schedule.warmup_steps is 30, steps is 20", "lower the one"],
     ),
+    "a profile of steps that are not taken": (
+        "profile: {steps: [19, 22]}",
+        ["run.yaml: profile.steps ends at 22, steps is 20"],
+    ),
     "a quota of no number": (
         "data: {path: shards, quota: {noun: many}}",
         ["data.quota.noun", "valid integer"],

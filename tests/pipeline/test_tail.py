@@ -48,7 +48,7 @@ def tail(*arguments):
 
 
 def test_it_shows_the_last_lines_the_warnings_and_the_time_left_in_80_columns(run):
-    Records(run / WARNINGS).append({"step": 10, "warning": "noun has been absent for 1,000 steps; " * 3})
+    Records(run / WARNINGS).append({"step": 10, "warning": "noun: absent for 1,000 steps; " * 3})
     incident = {
         "step": 4,
         "reason": "the loss is not a finite number",
@@ -73,7 +73,7 @@ def test_it_shows_the_last_lines_the_warnings_and_the_time_left_in_80_columns(ru
     assert lines[1].split() == ["18", "7.500", "6.250", "8.000", "interjection", "3.1", "1,234"]
     assert lines[2].split()[0] == "20"
     assert lines[3] == "warning: step 4: the loss is not a finite number (noun); its update is skipped"
-    assert lines[4].startswith("warning: step 10: noun has been absent")
+    assert lines[4].startswith("warning: step 10: noun: absent")
     assert lines[-1].startswith("first: step 20 of 1,000 (2%), 0:32:40 left at 2 s a step; last line 0:00:0")
     assert max(map(len, lines)) <= 80
 

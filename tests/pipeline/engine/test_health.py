@@ -36,9 +36,7 @@ def test_a_task_that_keeps_nearly_all_the_weight_is_named_once():
     watch = health()
     assert after(watch, *[step(0.95, 0.05)] * 2) == []
     (warning,) = after(watch, step(0.95, 0.05))
-    assert (
-        warning == "noun has had more than 0.9 of the weight for 3 steps; a lower objective.alpha spreads it"
-    )
+    assert warning == "noun: more than 0.9 of the weight for 3 steps; a lower objective.alpha spreads it"
     assert after(watch, *[step(0.95, 0.05)] * 50) == []
 
 
@@ -52,7 +50,12 @@ def test_an_absent_task_is_named_though_the_steps_between_lines_are_not_seen_by_
     watch = health()
     assert after(watch, *[step(1.0, None)] * 3, step(0.5, 0.5), *[step(1.0, None)] * 3) == []
     (warning,) = after(watch, step(1.0, None))
-    assert warning.startswith("verb has been absent for 4 steps; ")
+    assert warning.startswith("verb: absent for 4 steps; ")
+
+
+def test_tasks_that_have_been_absent_equally_long_share_a_line():
+    (warning,) = after(health(), *[step(None, None)] * 4)
+    assert warning.startswith("noun, verb: absent for 4 steps; ")
 
 
 def test_the_only_task_of_a_step_has_all_the_weight_and_that_is_no_collapse():

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from data_prep.tagging.tag_map import load_tag_map
+from pipeline.assembly import flops_per_token
+from pipeline.run_file import load_config
 
 TASK_NAMES = load_tag_map().task_names
 
@@ -100,6 +102,13 @@ def test_a_line_says_how_many_tasks_share_the_weight_and_how_much_memory_is_take
         assert 2**27 < line["host_memory_bytes"] < 2**35
 
 
+def test_a_line_says_how_many_flops_a_second_the_tokens_are(run):
+    flops = flops_per_token(load_config(run / "config.yaml", []))
+    for line in records(run):
+        assert line["tflops_per_s"] == pytest.approx(line["tokens_per_s"] * flops / 1e12)
+        assert "mfu" not in line  # the peak of a CPU is not known
+
+
 def test_tensorboard_shows_the_losses_and_weights_of_all_tasks_in_one_chart_each(run):
     board = EventMultiplexer().AddRunsFromDirectory(str(run / "tensorboard")).Reload()
     charts = {name: set(tags["scalars"]) for name, tags in board.Runs().items()}
@@ -135,7 +144,7 @@ def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_recor
     parts = ("checkpoints", "step-00000006", "model.safetensors")
     resumed, uninterrupted = (load_file(folder.joinpath(*parts)) for folder in (stopped, run))
     assert all((resumed[name] == uninterrupted[name]).all() for name in uninterrupted)
-    of_the_machine = {"step_time_s", "data_wait_s", "tokens_per_s", "host_memory_bytes"}
+    of_the_machine = {"step_time_s", "data_wait_s", "tokens_per_s", "tflops_per_s", "host_memory_bytes"}
     for here, there in zip(records(stopped), records(run), strict=True):
         assert {key: here[key] for key in here.keys() - of_the_machine} == {
             key: there[key] for key in there.keys() - of_the_machine

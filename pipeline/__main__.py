@@ -61,17 +61,21 @@ def pretrain(
     from pipeline.engine.ds_config import ds_settings_of
     from pipeline.engine.launch import RanksApartError, join_ranks, launched_world_size
     from pipeline.engine.pretrain import pretrain as run_pretraining
-    from pipeline.engine.resume import find_start
+    from pipeline.engine.resume import find_start, locate_start
     from pipeline.engine.training import Job
+    from pipeline.models.warm_start import load_folder
 
     ds_settings = ds_settings_of(run_config, launched_world_size())
     # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
     shards = Shards(run_config.data.path)
-    recipe = text_recipe(run_config, shards)
+    start = locate_start(run_config)
+    recipe = text_recipe(run_config, shards, start)
     task_quotas(run_config.data.quota, shards.manifest)
     find_start(run_config, recipe.model_dump(mode="json"))
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
+    folder = None if start else run_config.model.init_from
+    loaded = load_folder(model.network, folder) if folder else None
     data = text_data(run_config)
     if data.absent_tasks and is_first_of_node():
         absent = ", ".join(data.absent_tasks)
@@ -81,8 +85,10 @@ def pretrain(
     except RanksApartError as error:
         print(f"pipeline: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
+    if loaded and place.rank == 0:
+        print(f"{run_config.run_dir}: {loaded}", file=sys.stderr)
     # Only the first rank writes a log.
-    flops = flops_per_token(run_config) if place.rank == 0 else None
+    flops = flops_per_token(run_config, shards, recipe) if place.rank == 0 else None
     run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place, flops))
 
 

@@ -71,12 +71,18 @@ class MaskingConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """The encoder. Dimensions that are not given come from `size`."""
+    """The encoder. Dimensions that are not given come from `size`, or from the folder `init_from`."""
 
     backbone: Literal["bert"] = Field("bert", description="Architecture.")
-    size: Literal["tiny", "mini", "small", "medium", "base", "large", "1.3b"] = Field(
-        "base",
-        description="Named dimensions of BERT (tiny: 2 layers of 128; large: 24 of 1,024; 1.3b: of 2,048).",
+    init_from: Path | None = Field(
+        None,
+        description="Hugging Face folder of such a model, to go on from its weights. Its config.json decides "
+        "the architecture, so dimensions need not be given; the shards must be made with its tokenizer.",
+    )
+    size: Literal["tiny", "mini", "small", "medium", "base", "large", "1.3b"] | None = Field(
+        None,
+        description="Named dimensions of BERT (tiny: 2 layers of 128; large: 24 of 1,024; 1.3b: of 2,048); "
+        "base if not given.",
     )
     num_layers: Annotated[int, Field(gt=0)] | None = Field(None, description="Transformer layers.")
     hidden_size: Annotated[int, Field(gt=0)] | None = Field(None, description="Width.")
@@ -88,6 +94,11 @@ class ModelConfig(_Section):
     vocab_size: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Rows of the embedding; the size of the shards' tokenizer if not given."
     )
+
+    @field_validator("size")
+    @classmethod
+    def _is_base_unless_a_folder_decides(cls, size: str | None, earlier: ValidationInfo) -> str | None:
+        return size if size or earlier.data.get("init_from") else "base"
 
 
 class ObjectiveConfig(_Section):

@@ -43,7 +43,19 @@ def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
     """The checkpoint that a run starts from, or None.
 
     Raises:
-        UserError: the run's folder holds something else, or the checkpoint's configuration or data differ.
+        UserError: as `locate_start`; or the checkpoint's configuration or data differ.
+    """
+    start = locate_start(config)
+    if start:
+        _refuse_other_config(start, config, model_recipe)
+    return start
+
+
+def locate_start(config: RunConfig) -> Path | None:
+    """Where `find_start` looks, before the run's model is known.
+
+    Raises:
+        UserError: the run's folder holds something else.
     """
     run_dir, resume = config.run_dir, config.checkpoint.resume
     checkpoints = complete_checkpoints(run_dir)
@@ -55,11 +67,8 @@ def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
             if not all((run_dir / name).is_file() for name in (CONFIG, DS_CONFIG)):
                 refuse_occupied(run_dir, "name or out_dir")
             return None
-        start = checkpoints[-1]
-    else:
-        start = _start_at(find_checkpoint(Path(resume)), run_dir)
-    _refuse_other_config(start, config, model_recipe)
-    return start
+        return checkpoints[-1]
+    return _start_at(find_checkpoint(Path(resume)), run_dir)
 
 
 def find_sound_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:

@@ -24,6 +24,7 @@ _MIN_POSITIONS = 512
 
 def bert_config(config: ModelConfig, vocab_size: int, sequence_length: int, pad_id: int) -> BertConfig:
     """The transformers configuration of a run file's model section."""
+    assert config.size, "left out only where a folder decides"
     num_layers, hidden_size, num_heads = SIZES[config.size]
     hidden_size = config.hidden_size or hidden_size
     num_heads = config.num_heads or num_heads

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from transformers import BertConfig, RobertaConfig
 
 from data_prep.errors import run_program
 from pipeline.__main__ import app
@@ -34,10 +35,27 @@ def folder(shards, tmp_path, monkeypatch):
     (tmp_path / "finished" / "checkpoints").mkdir(parents=True)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
+    write_hf_folders(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in PLACE_OF_A_RANK:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+def write_hf_folders(folder):
+    """`bert`, which lacks nothing but sound weights, and folders that lack more."""
+    BertConfig(vocab_size=1_000, hidden_size=24, num_attention_heads=2).save_pretrained(folder / "bert")
+    shutil.copy(folder / "shards" / "tokenizer.json", folder / "bert")
+    for name in ("pickled", "roberta", "other-pieces", "no-tokenizer"):
+        shutil.copytree(folder / "bert", folder / name)
+    (folder / "pickled" / "pytorch_model.bin").write_text("whoever opens this opens a pickle")
+    RobertaConfig().save_pretrained(folder / "roberta")
+    (folder / "no-tokenizer" / "tokenizer.json").unlink()
+    tokenizer = (folder / "bert" / "tokenizer.json").read_text()
+    other = tokenizer.replace('"lowercase": true', '"lowercase": false')
+    (folder / "other-pieces" / "tokenizer.json").write_text(other)
+    for name in ("bert", "roberta", "other-pieces", "no-tokenizer"):
+        (folder / name / "model.safetensors").write_text("no tensors")
 
 
 @pytest.fixture
@@ -131,6 +149,37 @@ RUN_FILES = {
     ),
     "heads that do not divide": ("model: {hidden_size: 30, num_heads: 4}", ["model", "30", "4"]),
     "fp16 without a GPU": ("precision: fp16", ["precision fp16 needs a GPU", "bf16"]),
+    "a name for a folder of a model": (
+        "model: {init_from: bert-base-uncased}",
+        ["model.init_from: bert-base-uncased: no such folder", "hf download bert-base-uncased --local-dir"],
+    ),
+    "a folder of no model": ("model: {init_from: folder}", ["model.init_from: folder: has no config.json"]),
+    "a checkpoint for a folder of a model": (
+        "model: {init_from: finished}",
+        ["finished: has no config.json", "pipeline export finished FOLDER"],
+    ),
+    "a pickled model": ("model: {init_from: pickled}", ["pickled: its weights are pickled", "weights_only"]),
+    "a model of another architecture": (
+        "model: {init_from: roberta}",
+        ['roberta/config.json: model_type is "roberta", model.backbone is bert'],
+    ),
+    "a model of another size": (
+        "model: {init_from: bert, size: tiny}",
+        ["model.size tiny has num_hidden_layers 2", "bert/config.json", "has 12"],
+    ),
+    "a model of another width": (
+        "model: {init_from: bert, hidden_size: 32}",
+        ["model.hidden_size is 32", "bert/config.json", "has 24"],
+    ),
+    "a model without a tokenizer": (
+        "model: {init_from: no-tokenizer}",
+        ["no-tokenizer has neither tokenizer.json nor vocab.txt"],
+    ),
+    "a model with another tokenizer": (
+        "model: {init_from: other-pieces}",
+        ["other-pieces has another tokenizer than shards", "lowercase", "--tokenizer other-pieces"],
+    ),
+    "a model with damaged weights": ("model: {init_from: bert}", ["model.init_from: bert: ", "download"]),
     "not YAML": ("name: [x", ["run.yaml: not YAML"]),
     "a key twice": ("seed: 1\nseed: 2", ["run.yaml: not YAML", "duplicate key seed"]),
 }

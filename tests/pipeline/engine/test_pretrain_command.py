@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from data_prep.tagging.tag_map import load_tag_map
-from pipeline.assembly import flops_per_token
+from pipeline.assembly import flops_per_token, text_recipe
+from pipeline.data.shards import Shards
 from pipeline.run_file import load_config
 
 TASK_NAMES = load_tag_map().task_names
@@ -103,7 +104,9 @@ def test_a_line_says_how_many_tasks_share_the_weight_and_how_much_memory_is_take
 
 
 def test_a_line_says_how_many_flops_a_second_the_tokens_are(run):
-    flops = flops_per_token(load_config(run / "config.yaml", []))
+    config = load_config(run / "config.yaml", [])
+    data = Shards(config.data.path)
+    flops = flops_per_token(config, data, text_recipe(config, data))
     for line in records(run):
         assert line["tflops_per_s"] == pytest.approx(line["tokens_per_s"] * flops / 1e12)
         assert "mfu" not in line  # the peak of a CPU is not known

@@ -78,7 +78,7 @@ class OurSteps:
         self.clock = Clock()
         self.data = text_data(config)
         self.model = fresh_model(config)
-        self.clock.watch_model(self.model, self.model.network.bert)
+        self.clock.watch_model(self.model, self.model.network.base_model)
         self.data.micro_batch = self.clock.timed(DATA, self.data.micro_batch)  # type: ignore[method-assign]
         if zero_stage is None:
             engine = PlainEngine(self.model, config)

@@ -231,7 +231,7 @@ def export(
         Path, typer.Argument(metavar="OUT", help="Folder to write; it must not hold anything yet.")
     ],
 ) -> None:
-    """Write a folder that transformers loads: BertForPreTraining, AutoTokenizer, fill-mask."""
+    """Write a folder that transformers loads: AutoModelForMaskedLM, AutoTokenizer, fill-mask."""
     from pipeline.paths import refuse_wrong_folder
 
     refuse_wrong_folder(checkpoint, "CHECKPOINT", "checkpoint")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
-from transformers import BertConfig
+from transformers import PreTrainedConfig
+from transformers.initialization import no_init_weights
 
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
@@ -18,7 +19,8 @@ from pipeline.data.text import UNTAGGED, TextData, check_next_sentence, loss_ter
 from pipeline.data.text_plan import masked_per_sequence, text_inputs, tokens_per_sequence
 from pipeline.data.tokenizer_match import refuse_other_tokenizer
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters, read_manifest
-from pipeline.models.bert import BertTaskModel, bert_config
+from pipeline.models.backbones import BACKBONES
+from pipeline.models.text import TextModel
 from pipeline.models.warm_start import WarmStart, read_warm_start
 from pipeline.plan.loss_shapes import LossShapes
 from pipeline.plan.run_plan import PlannedCase
@@ -96,15 +98,17 @@ def _warm_start(config: RunConfig, sequence_length: int, shards: Shards | None) 
     return found
 
 
-def _own_network_config(model: ModelConfig, vocab_size: int, sequence_length: int, pad_id: int) -> BertConfig:
+def _own_network_config(
+    model: ModelConfig, vocab_size: int, sequence_length: int, pad_id: int
+) -> PreTrainedConfig:
     """The configuration that a run file's model section alone means."""
     try:
-        return bert_config(model, vocab_size, sequence_length, pad_id)
+        return BACKBONES[model.backbone].configure(model, vocab_size, sequence_length, pad_id)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def build_model(config: RunConfig, recipe: TextRecipe) -> BertTaskModel:
+def build_model(config: RunConfig, recipe: TextRecipe) -> TextModel:
     """A model with fresh parameters, drawn from torch's generator."""
     terms = loss_terms(recipe.task_names, config.masking, config.objective)
     own_config = partial(
@@ -118,10 +122,12 @@ def build_model(config: RunConfig, recipe: TextRecipe) -> BertTaskModel:
     else:
         network_config = own_config(config.model)
     num_word_terms = len(recipe.task_names) + (UNTAGGED in terms.names)
-    return BertTaskModel(network_config, num_word_terms, with_nsp=config.objective.nsp != "off")
+    return BACKBONES[config.model.backbone].model(
+        network_config, num_word_terms, with_nsp=config.objective.nsp != "off"
+    )
 
 
-def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tuple[BertTaskModel, TextRecipe]:
+def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tuple[TextModel, TextRecipe]:
     """The trained model of a checkpoint, in evaluation mode, from its safetensors alone."""
     try:
         recipe = TextRecipe.model_validate(manifest.model)
@@ -200,10 +206,12 @@ def _planned_case(
     num_sequences = config.batch.micro_size
     num_masked = max(1, round(num_sequences * masked))
 
-    def make(keep_logits: bool) -> tuple[BertTaskModel, dict[str, Tensor]]:
-        model = build_model(config, recipe)
-        head = model.network.cls.predictions
-        head.decoder = LossShapes(head.decoder, keep_logits=keep_logits)
+    def make(keep_logits: bool) -> tuple[TextModel, dict[str, Tensor]]:
+        with no_init_weights():  # drawing them may look at what was drawn, and here are no values
+            model = build_model(config, recipe)
+        network = model.network
+        network.tie_weights()  # which is left out with it
+        network.set_output_embeddings(LossShapes(network.get_output_embeddings(), keep_logits=keep_logits))
         return model, text_inputs(num_sequences, recipe.sequence_length, num_masked)
 
     return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, make)

@@ -1,9 +1,10 @@
 """A checkpoint as a folder that transformers loads without this project."""
 
+import sys
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from transformers import BertForPreTraining, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from data_prep.durable import complete_folder
 from data_prep.schema import TOKENIZER
@@ -23,7 +24,9 @@ _SPECIALS = {
 def export(checkpoint: Path, out: Path) -> None:
     """Write the model (safetensors), its configuration and its tokenizer to `out`.
 
-    `BertForPreTraining`, `AutoModel` and `AutoTokenizer` load it with `from_pretrained(out)`.
+    `AutoModelForMaskedLM`, `AutoModel` and `AutoTokenizer` load it with `from_pretrained(out)`, and so does
+    `AutoModelForPreTraining`, with BERT's next-sentence head. What the class of transformers has no place for
+    is left out, and named on stderr.
 
     Raises:
         UserError: an altered checkpoint, or an output folder that already holds something.
@@ -34,13 +37,22 @@ def export(checkpoint: Path, out: Path) -> None:
     tokens = Tokenizer.from_str((checkpoint / TOKENIZER).read_text())
     with complete_folder(out, "OUT") as folder:
         model, recipe = model_from_checkpoint(checkpoint, manifest)
-        exported = BertForPreTraining(model.network.config)
-        exported.load_state_dict(model.network.state_dict())
-        exported.save_pretrained(folder)
+        _plain_network(model.network).save_pretrained(folder)
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=tokens,
             model_max_length=recipe.sequence_length,
-            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            model_input_names=list(model.input_names),
             **_SPECIALS,
         )
         tokenizer.save_pretrained(folder)
+
+
+def _plain_network(trained: PreTrainedModel) -> PreTrainedModel:
+    """The same parameters in a model as transformers makes it."""
+    plain = type(trained)(trained.config)
+    missing, left_out = plain.load_state_dict(trained.state_dict(), strict=False)
+    assert not missing
+    if left_out:
+        name = type(trained).__name__
+        print(f"pipeline: {name} has no place for {', '.join(left_out)}: left out", file=sys.stderr)
+    return plain

@@ -34,7 +34,8 @@ class TextBatch:
 
     def tensors(self) -> dict[str, Tensor]:
         """Inputs [B, L]; for the N masked pieces of all rows `masked_positions` in the flattened [B·L],
-        `labels` and `loss_tasks` [N]; `next_sentence_label` [B].
+        `labels` and `loss_tasks` [N]; `next_sentence_label` [B]. Of the P pieces that are no padding
+        `piece_positions` [P] in [B·L], and `sequence_bounds` [B + 1] int32 among the P.
         """
         length = max(len(row) for row, *_ in self._rows)
         shape = (len(self._rows), length)
@@ -56,6 +57,8 @@ class TextBatch:
             "labels": torch.from_numpy(np.concatenate(labels)),
             "loss_tasks": torch.from_numpy(np.concatenate([tasks for *_, tasks, _ in self._rows])),
             "next_sentence_label": torch.tensor([label for *_, label in self._rows]),
+            "piece_positions": torch.from_numpy(np.flatnonzero(attended)),
+            "sequence_bounds": torch.from_numpy(np.cumsum([0, *attended.sum(axis=1)], dtype=np.int32)),
         }
 
 
@@ -70,4 +73,6 @@ def empty_inputs(pad_id: int) -> dict[str, Tensor]:
         "labels": none,
         "loss_tasks": none,
         "next_sentence_label": torch.tensor([NO_LABEL]),
+        "piece_positions": torch.zeros(1, dtype=torch.long),
+        "sequence_bounds": torch.tensor([0, 1], dtype=torch.int32),
     }

@@ -40,4 +40,6 @@ def text_inputs(num_sequences: int, sequence_length: int, num_masked: int) -> di
         **{name: torch.zeros(num_sequences, sequence_length, dtype=torch.long) for name in of_pieces},
         **{name: torch.zeros(num_masked, dtype=torch.long) for name in of_masked},
         "next_sentence_label": torch.zeros(num_sequences, dtype=torch.long),
+        "piece_positions": torch.zeros(num_sequences * sequence_length, dtype=torch.long),
+        "sequence_bounds": torch.zeros(num_sequences + 1, dtype=torch.int32),
     }

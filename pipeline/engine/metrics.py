@@ -22,6 +22,8 @@ from pipeline.engine.wandb_run import WandbRun
 
 TENSORBOARD = "tensorboard"
 PROFILE = "profile"
+_LOGGERS = ("task_kernels", "pipeline.models")
+"""Of what tells once how it is computed: the loss, attention."""
 
 
 class RunLog:
@@ -45,9 +47,10 @@ class RunLog:
         self._bar = tqdm(
             total=config.steps, initial=first_step, desc=self._name, unit=" steps", disable=not on_screen
         )
-        self._kernel_lines = _Lines(self._name)
-        logging.getLogger("task_kernels").setLevel(logging.INFO)
-        logging.getLogger("task_kernels").addHandler(self._kernel_lines)
+        self._choices = _Lines(self._name)
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.INFO)
+            logging.getLogger(name).addHandler(self._choices)
         self._started = time.perf_counter()
         self._first_step = first_step
 
@@ -91,7 +94,8 @@ class RunLog:
 
     def close(self) -> None:
         """Flush everything."""
-        logging.getLogger("task_kernels").removeHandler(self._kernel_lines)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self._choices)
         self._bar.close()
         for name, records in self._records.items():
             try:

@@ -45,6 +45,14 @@ def test_a_micro_batch_depends_on_seed_step_and_index_alone(opened):
     assert not equal(first.micro_batch(5, 1), text_data(opened, seed=1).micro_batch(5, 1))
 
 
+def test_a_batch_says_which_of_its_places_hold_pieces_and_where_each_sequence_begins(opened):
+    inputs = text_data(opened).micro_batch(0, 0).inputs
+    lengths = inputs["attention_mask"].sum(dim=1)
+    assert lengths.min() < lengths.max()
+    assert inputs["sequence_bounds"].tolist() == [0, *lengths.cumsum(0).tolist()]
+    assert inputs["attention_mask"].flatten().nonzero()[:, 0].equal(inputs["piece_positions"])
+
+
 def test_in_a_sequence_only_words_of_its_task_group_are_masked(opened):
     batch = text_data(opened).micro_batch(0, 0)
     rows = batch.inputs["masked_positions"] // batch.inputs["input_ids"].shape[1]

@@ -33,18 +33,12 @@ def step_loss(network, data, config, step):
     for index in range(config.batch.num_micro_batches):
         inputs = data.micro_batch(step, index).inputs
         torch.manual_seed(dropout_seed(config.seed, step, index))
-        output = network(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            token_type_ids=inputs["token_type_ids"],
-        )
-        logits = output.prediction_logits.float().flatten(0, 1)
+        logits, pair_logits = _logits(network, inputs, config)
         rows = zip(inputs["masked_positions"], inputs["labels"], inputs["loss_tasks"], strict=True)
         for position, label, task in rows:
             if task < num_tasks:  # the words without a task are only logged
                 word_losses[task].append(functional.cross_entropy(logits[position], label))
         if config.objective.nsp != "off":
-            pair_logits = output.seq_relationship_logits.float()
             labels = inputs["next_sentence_label"]
             pair_losses.append(functional.cross_entropy(pair_logits, labels, reduction="none"))
     means = torch.stack([torch.stack(losses).mean() for losses in word_losses if losses])
@@ -56,3 +50,14 @@ def step_loss(network, data, config, step):
     if config.objective.nsp == "auxiliary":
         loss = loss + config.objective.nsp_weight * torch.cat(pair_losses).mean()
     return loss
+
+
+def _logits(network, inputs, config):
+    """By whole heads, on padded sequences: words [B·L, V], and pairs [B, 2] or None."""
+    if config.model.backbone == "bert":
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        output = network(**{name: inputs[name] for name in names})
+        return output.prediction_logits.float().flatten(0, 1), output.seq_relationship_logits.float()
+    hidden = network.model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])[0]
+    words = network.decoder(network.head(hidden)).float().flatten(0, 1)
+    return words, network.next_sentence(hidden[:, 0]).float() if config.objective.nsp != "off" else None

@@ -19,6 +19,13 @@ OPTIMIZERS = {
     "adamw": {"name": "adamw", "lr": 1e-3, "grad_clip": 0},
 }
 NO_DECAY = {"name": "sgd", "lr": 1.0, "weight_decay": 0.0, "grad_clip": 0}
+MODERNBERT = [
+    ("unpadded", 1, "fp32", {}),
+    ("unpadded", 3, "fp32", {}),
+    ("unpadded", 3, "bf16", {}),
+    ("padded", 1, "fp32", {"unpad": False, "dropout": 0.1}),
+]
+"""Its twin is padded in any case."""
 STAGES = {"fp32": (0, 1, 2, 3), "bf16": (1, 2, 3)}
 
 
@@ -55,6 +62,9 @@ def _cases(world_size):
         yield case("gradient", stage, minimax, NO_DECAY, accumulated, steps=1)
     yield case("random-sgd", 1, minimax, sgd, accumulated, masking={"policy": "random"})
     yield case("one_micro_batch-sgd", 1, minimax, sgd, {"global_size": 6, "micro_size": 6})
+    for name, stage, precision, keys in MODERNBERT:
+        model = {"backbone": "modernbert", "size": "tiny", "hidden_size": 32, **keys}
+        yield case(f"modernbert_{name}-sgd", stage, minimax, sgd, accumulated, precision, model=model)
     # Whatever their losses are made from, weights at α = 0 are those of the average.
     for estimator in ("batch", "ema"):
         alike = {"name": "minimax", "alpha": 0.0, "estimator": estimator}

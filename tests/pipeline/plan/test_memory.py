@@ -64,6 +64,11 @@ PEAKS = {
     "stage 1, two ranks": (1, 2, ["batch.global_size=8", "batch.micro_size=4"]),
     "stage 2, bf16, two rounds": (2, 1, ["batch.micro_size=16", "precision=bf16"]),
     "stage 3, states and activations": (3, 1, ["batch.global_size=8", "batch.micro_size=8"]),
+    "stage 0, ModernBERT, most in activations": (
+        0,
+        1,
+        ["model.backbone=modernbert", "model.size=small", "batch.micro_size=32"],
+    ),
 }
 
 

@@ -33,8 +33,9 @@ def test_it_prints_all_sections_and_writes_the_same_figures(shards, tmp_path):
     assert "Smallest stage that fits 90% of 1 GiB: 0" in done.stdout  # the buckets of the others take 1.9
 
 
-def test_a_shipped_run_file_is_planned_before_there_are_shards():
-    done = run_plan("data.path=none", "model.num_layers=2", "--world-size", 64, name="bert-1.3b")
+@pytest.mark.parametrize("name", ["bert-1.3b", "modernbert-large"])
+def test_a_shipped_run_file_is_planned_before_there_are_shards(name):
+    done = run_plan("data.path=none", "model.num_layers=2", "--world-size", 64, name=name)
     assert done.returncode == 0, done.stderr
     assert "none in none yet" in done.stdout
 

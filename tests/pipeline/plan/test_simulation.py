@@ -2,26 +2,49 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.assembly import build_model, planned_case, text_data, text_recipe
-from pipeline.plan.simulation import count_parameters, count_pass
+from pipeline.plan.simulation import count_parameters, count_pass, without_data
 from pipeline.run_file import load_config
 
 from .conftest import CONFIGS
 
+MODERNBERT = "model.backbone=modernbert"
+
 
 @pytest.fixture
-def config(shards):
-    return load_config(CONFIGS / "tiny.yaml", [f"data.path={shards}", "model.vocab_size=8000"])
+def config_of(shards):
+    def load(*keys):
+        return load_config(CONFIGS / "tiny.yaml", [f"data.path={shards}", "model.vocab_size=8000", *keys])
+
+    return load
 
 
-def test_flops_are_those_that_torch_counts_on_the_real_model_and_batch(config):
-    data = text_data(config)
-    model = build_model(config, text_recipe(config, data.shards))
-    inputs = data.micro_batch(0, 0).inputs
+@pytest.fixture
+def config(config_of):
+    return config_of()
+
+
+@pytest.mark.parametrize(
+    "keys", [[], [MODERNBERT, "model.unpad=false"]], ids=["bert", "modernbert on padded sequences"]
+)
+def test_flops_are_those_that_torch_counts_on_the_real_model_and_batch(keys, config_of):
+    config = config_of(*keys)
+    inputs = text_data(config).micro_batch(0, 0).inputs
     inputs["attention_mask"][0, -1] = 0
-    with FlopCounterMode(display=False) as counter:
+    _compare_flops(config, inputs)
+
+
+def test_flops_of_pieces_alone_are_those_of_full_sequences(config_of):
+    config = config_of(MODERNBERT, "batch.global_size=1", "batch.micro_size=1")  # so none is padded
+    _compare_flops(config, text_data(config).micro_batch(0, 0).inputs)
+
+
+def _compare_flops(config, inputs):
+    model = build_model(config, text_recipe(config, text_data(config).shards))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         sums, _ = model.train().task_losses(inputs)
         forward_flops = counter.get_total_flops()
         sums.sum().backward()
@@ -42,6 +65,15 @@ def test_masked_pieces_are_those_of_real_batches_but_for_words_of_several_pieces
     masked = sum(map(len, batches)) / len(batches)
     assert 0.6 * masked < case.num_masked < 1.05 * masked
     assert masked < config.masking.rate * config.batch.micro_size * case.sequence_length / 2
+
+
+@pytest.mark.parametrize("keys", [[], [MODERNBERT], [MODERNBERT, "objective.nsp=off"]])
+def test_parameters_are_those_of_the_real_model(keys, config_of):
+    config = config_of(*keys)
+    model = build_model(config, text_recipe(config, text_data(config).shards))
+    with without_data(torch.float32):
+        counted = count_parameters(planned_case(config, None).make(False)[0].network)
+    assert counted == count_parameters(model.network)
 
 
 def test_parameters_that_no_loss_reaches_are_not_trained():

@@ -12,10 +12,11 @@ from pipeline.data.text import NSP
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
-from pipeline.engine.optimizer import build_optimizer, build_schedule
+from pipeline.engine.schedule import build_schedule
 from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.training import Job, TrainingRun
 from pipeline.models.bert import BertTaskModel
+from pipeline.optimizers import build_optimizer
 
 
 class PlainEngine:

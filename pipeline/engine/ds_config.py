@@ -89,8 +89,10 @@ def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
     settings = given_ds_config(config, world_size)
     complete_ds_config(settings, config, world_size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    zero = settings.get("zero_optimization", {})
     reason = workarounds.refusal(settings, config.precision, device)
-    reason = reason or workarounds.refusal_of_zero(settings.get("zero_optimization", {}), world_size, device)
+    reason = reason or workarounds.refusal_of_zero(zero, world_size, device)
+    reason = reason or workarounds.refusal_of_optimizer(config.optimizer, zero, device)
     if reason:
         raise UserError(f"{path}: {reason}" if path else reason)
     return settings

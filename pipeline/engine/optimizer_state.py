@@ -6,7 +6,7 @@ parameter, which any other cut can be filled from.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from pipeline.engine.launch import Place
+from pipeline.engine.ranks import gather
+from pipeline.optimizers.placement import Piece, Placement, WholeParameterOptimizer
 
 STEP = "step"
 
@@ -36,26 +40,39 @@ class Share:
 
 def shares(engine: Any, network: nn.Module) -> Iterator[Share]:
     """What this rank's optimizer updates of every trained parameter; nothing of those it has no part in."""
-    by_stage = {
-        0: _whole_parameters,
-        1: _shares_of_flat_groups,
-        2: _shares_of_flat_groups,
-        3: _shares_of_stage_3,
-    }
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    for parameter, start, flat, first, count in by_stage[engine.zero_optimization_stage()](engine, network):
-        if count > 0:
-            state = base_optimizer(engine).state.get(flat, {})
-            yield Share(
-                names[id(parameter)],
-                start,
-                flat.data.view(-1)[first : first + count],
-                {
-                    key: value.view(-1)[first : first + count]
-                    for key, value in state.items()
-                    if key != STEP and isinstance(value, Tensor)
-                },
-            )
+    for parameter, start, flat, first, count in _locations(engine, network):
+        state = base_optimizer(engine).state.get(flat, {})
+        yield Share(
+            names[id(parameter)],
+            start,
+            flat.data.view(-1)[first : first + count],
+            {
+                key: value.view(-1)[first : first + count]
+                for key, value in state.items()
+                if key != STEP and isinstance(value, Tensor)
+            },
+        )
+
+
+def place_pieces(engine: Any, network: nn.Module, place: Place) -> None:
+    """Tell an optimizer that must know it where ZeRO has put which elements; all ranks call it together."""
+    optimizer = base_optimizer(engine)
+    if not isinstance(optimizer, WholeParameterOptimizer):
+        return
+    flats = [flat for flat, _ in _flats(engine)]
+    own: dict[int, list[Piece]] = {id(flat): [] for flat in flats}
+    for parameter, start, flat, first, count in _locations(engine, network):
+        own[id(flat)].append(Piece(optimizer.number_of(parameter), start, first, count))
+    is_cut = engine.zero_optimization_stage() > 0
+    of_ranks = gather(list(own.values()), place) if is_cut else [list(own.values())]
+    rank = place.rank if is_cut else 0
+    optimizer.place(
+        {
+            flat: Placement([pieces[number] for pieces in of_ranks], rank, place.device)
+            for number, flat in enumerate(flats)
+        }
+    )
 
 
 def base_optimizer(engine: Any) -> Optimizer:
@@ -66,6 +83,18 @@ def base_optimizer(engine: Any) -> Optimizer:
 
 Location = tuple[nn.Parameter, int, Tensor, int, int]
 """A parameter, its first element here, the flat vector that holds them, their place there, their number."""
+
+
+def _locations(engine: Any, network: nn.Module) -> Iterator[Location]:
+    """Those of all elements that this rank's optimizer updates."""
+    by_stage = {
+        0: _whole_parameters,
+        1: _shares_of_flat_groups,
+        2: _shares_of_flat_groups,
+        3: _shares_of_stage_3,
+    }
+    found = by_stage[engine.zero_optimization_stage()](engine, network)
+    return (location for location in found if location[-1] > 0)
 
 
 def _whole_parameters(engine: Any, network: nn.Module) -> Iterator[Location]:
@@ -95,19 +124,35 @@ def _shares_of_stage_3(engine: Any, network: nn.Module) -> Iterator[Location]:
             yield parameter, start, zero.fp32_partitioned_groups_flat[group], first, count
 
 
-def create_state(engine: Any, keys: list[str], num_steps: int) -> None:
-    """Give a fresh optimizer the state that it has after `num_steps` steps, filled with zeros."""
-    optimizer = base_optimizer(engine)
+def _flats(engine: Any) -> Iterator[tuple[Tensor, list[nn.Parameter]]]:
+    """The tensors that the optimizer updates, in the same order on all ranks, and the parameters within."""
     zero = engine.optimizer
     if engine.zero_optimization_stage() == 3:
-        flats = zero.fp32_partitioned_groups_flat
-    else:
-        flats = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for flat in flats:
+        yield from zip(zero.fp32_partitioned_groups_flat, zero.fp16_groups, strict=True)
+        return
+    for number, group in enumerate(base_optimizer(engine).param_groups):
+        for flat in group["params"]:
+            yield flat, [flat] if engine.zero_optimization_stage() == 0 else zero.bit16_groups[number]
+
+
+def create_state(
+    engine: Any, network: nn.Module, keys_of: Callable[[str], list[str]], num_steps: int
+) -> None:
+    """Give a fresh optimizer the state that it has after `num_steps` steps, filled with zeros.
+
+    `keys_of` gives the optimizer's names of what it keeps of a parameter.
+    """
+    optimizer = base_optimizer(engine)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for flat, parameters in _flats(engine):
+        keys = keys_of(names[id(parameters[0])])
         state: dict[str, Tensor] = {key: torch.zeros_like(flat.data) for key in keys}
         if keys:
             state[STEP] = torch.tensor(float(num_steps), device=flat.device)
         optimizer.state[flat] = state
+    for group in optimizer.param_groups:
+        if STEP in group:
+            group[STEP] = num_steps
 
 
 def renew_working_weights(engine: Any) -> None:
@@ -124,9 +169,12 @@ def renew_working_weights(engine: Any) -> None:
 
 def num_optimizer_steps(engine: Any) -> int:
     """Steps taken, less those that fp16 skipped for an overflow."""
-    steps = [int(state[STEP]) for state in base_optimizer(engine).state.values() if STEP in state]
-    assert len(set(steps)) <= 1, "all parameters are updated in every step"
-    return steps[0] if steps else 0
+    optimizer = base_optimizer(engine)
+    # Apex counts in groups, all others with the state of a tensor.
+    of_groups = {int(group[STEP]) for group in optimizer.param_groups if STEP in group}
+    steps = of_groups or {int(state[STEP]) for state in optimizer.state.values() if STEP in state}
+    assert len(steps) <= 1, "all parameters are updated in every step"
+    return max(steps, default=0)
 
 
 class HostCopy:
@@ -169,7 +217,7 @@ def restore_state(
     The weights that ZeRO computes with are not touched.
     """
     pieces = Pieces(files)
-    create_state(engine, pieces.keys, num_steps)
+    create_state(engine, network, pieces.keys_of, num_steps)
     for share in shares(engine, network):
         count = len(share.master)
         whole = parameters[share.name].view(-1)
@@ -200,10 +248,11 @@ class Pieces:
         """Elements [start, start + n) of a tensor are `values` [n]."""
         self._places.setdefault(name, []).append((start, len(values), values))
 
-    @property
-    def keys(self) -> list[str]:
+    def keys_of(self, parameter: str) -> list[str]:
         """What stands before the slash in names of the form key/parameter."""
-        return sorted({name.partition("/")[0] for name in self._places})
+        return sorted(
+            key for key, _, name in (full.partition("/") for full in self._places) if name == parameter
+        )
 
     def fill(self, values: Tensor, name: str, start: int) -> None:
         """Fill values [n] with elements [start, start + n) of a tensor."""

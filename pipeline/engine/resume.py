@@ -31,7 +31,7 @@ MAY_DIFFER = (
     "checkpoint",
     "log",
     "profile",
-    *(TOLD := ("optimizer.lr", "optimizer.grad_clip")),
+    *(TOLD := ("optimizer.lr", "optimizer.muon_lr", "optimizer.grad_clip")),
 )
 """Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.
 

@@ -30,8 +30,7 @@ from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import RunLog
 from pipeline.engine.nonfinite import incident_record, respond
-from pipeline.engine.optimizer import build_optimizer, build_schedule, set_schedule
-from pipeline.engine.optimizer_state import renew_working_weights
+from pipeline.engine.optimizer_state import place_pieces, renew_working_weights
 from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
@@ -39,11 +38,13 @@ from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.records import RECORDS, drop_records_after
 from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
+from pipeline.engine.schedule import build_schedule, set_schedule
 from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.stop import StopRequest
 from pipeline.engine.utilisation import Utilisation
 from pipeline.engine.validation import validation_record
 from pipeline.models.interface import TaskModel
+from pipeline.optimizers import build_optimizer
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class TrainingRun:
             if not parameter.requires_grad
         }
         self._ds_config = complete_ds_config(job.ds_settings, config, place.world_size)
-        optimizer = build_optimizer(job.model, config.optimizer)
+        matrix_type = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        optimizer = build_optimizer(job.model, config.optimizer, job.model.hidden_matrices(), matrix_type)
         gate = UpdateGate(optimizer)
         self.engine, *_ = deepspeed.initialize(
             model=job.model.to(place.device),
@@ -92,6 +94,7 @@ class TrainingRun:
             config=self._ds_config,
         )
         workarounds.after_initialize(self.engine, config.timeout_s)
+        place_pieces(self.engine, self._network, place)
         self.peers = Peers(place)
         self._rule = CoefficientRule.of(config.objective, data.terms, place.device)
         self._guard = LossGuard(data.terms.is_task.to(place.device), config.spike_factor)

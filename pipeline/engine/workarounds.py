@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from pipeline.engine.apex import hide_other_apex
+from pipeline.config import OptimizerConfig
+from pipeline.engine.apex import find_apex, hide_other_apex
 
 REQUIRED_SETTINGS: dict[str, Any] = {
-    # SGD under ZeRO is refused otherwise. The updates are those of torch, element by element.
+    # Otherwise ZeRO takes Adam alone. SGD goes element by element, as torch's does; rules that look at whole
+    # parameters, as no flat vector shows them, are those of pipeline.optimizers.
     "zero_allow_untested_optimizer": True,
     # With an offloaded optimizer DeepSpeed otherwise insists on its own compiled CPUAdam.
     "zero_force_ds_cpu_optimizer": False,
@@ -99,8 +101,48 @@ def refusal_of_zero(zero: dict[str, Any], world_size: int, device: torch.device)
     if offload_optimizer.get("device") == "nvme":
         # Swapped out, its tensors are empty, and so would a checkpoint be.
         return '"zero_optimization.offload_optimizer.device" "nvme" goes with no checkpoint; use "cpu"'
+    if offload_optimizer.get("ratio", 1) != 1:
+        # DeepSpeed updates the rest by a second optimizer, whose state no checkpoint would hold.
+        return '"zero_optimization.offload_optimizer.ratio" must be 1; leave it out'
     if offload_param.get("device") == "nvme":
         return _refusal_of_nvme(Path(offload_param["nvme_path"]))
+    return None
+
+
+def refusal_of_optimizer(config: OptimizerConfig, zero: dict[str, Any], device: torch.device) -> str | None:
+    """Why the implementation that the run file asks for does not go with zero_optimization here, or None."""
+    key, offload = f"optimizer.implementation {config.implementation}", zero.get("offload_optimizer") or {}
+    is_on_cpu = device.type == "cpu" or offload.get("device") == "cpu"
+    if config.implementation == "deepspeed_cpu" and not is_on_cpu:
+        return (
+            f"{key} needs the optimizer in host memory; use ds_configs/zero2-offload.json or "
+            "zero3-offload.json, or leave the key out"
+        )
+    if config.implementation == "apex":
+        return _refusal_of_apex(key) or _refusal_of_apex_there(key, zero, is_on_cpu=is_on_cpu)
+    return None
+
+
+def _refusal_of_apex(key: str) -> str | None:
+    apex = find_apex()
+    if apex is None:
+        return f"{key}: NVIDIA Apex is not installed; build it with --cuda_ext, or leave the key out"
+    if not apex.is_nvidias:
+        return f"{key}: {apex.place} is not NVIDIA's but another package of that name; leave the key out"
+    if not apex.has_kernels:
+        built = f"{apex.place} was built without CUDA kernels"
+        return f"{key}: {built}; build it with --cuda_ext, or leave the key out"
+    return None
+
+
+def _refusal_of_apex_there(key: str, zero: dict[str, Any], *, is_on_cpu: bool) -> str | None:
+    if is_on_cpu:
+        return f"{key} needs the optimizer on a GPU; leave the key out"
+    if zero.get("stage", 0) == 3:
+        # It counts steps by parameter group, which DeepSpeed steps once for each part of it.
+        return (
+            f'{key} miscounts steps at "zero_optimization.stage" 3; use another stage, or leave the key out'
+        )
     return None
 
 

@@ -1,6 +1,6 @@
 """BERT from transformers, with its masked-word head computed at masked positions only."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BertConfig, BertForPreTraining
 
 from pipeline.config import ModelConfig
@@ -51,6 +51,10 @@ class BertTaskModel(TextModel):
             assert self.network.bert.pooler is not None
             for unused in (self.network.bert.pooler, self.network.cls.seq_relationship):
                 unused.requires_grad_(False)
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Those of the encoder's layers."""
+        return [parameter for parameter in self.network.bert.encoder.parameters() if parameter.ndim == 2]
 
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the pooled output [B, D]."""

@@ -1,6 +1,7 @@
 """What the engine and evaluation ask of a model."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -28,6 +29,10 @@ class TaskModel(nn.Module, ABC):
     def forward(self, inputs: dict[str, Tensor], *, score: bool = False) -> tuple[Tensor, Tensor] | Scores:
         """`task_losses` or `scores`, so that DeepSpeed's hooks run around either."""
         return self.scores(inputs) if score else self.task_losses(inputs)
+
+    @abstractmethod
+    def hidden_matrices(self) -> Iterable[nn.Parameter]:
+        """The weight matrices between embeddings and heads, before DeepSpeed cuts them: those for muon."""
 
     @abstractmethod
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

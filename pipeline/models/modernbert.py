@@ -83,6 +83,10 @@ class ModernBertTaskModel(TextModel):
         super().__init__(network, num_word_terms, with_nsp=with_nsp)
         self._unpads = config._attn_implementation == UNPADDED
 
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Those of the encoder's layers."""
+        return [parameter for parameter in self.network.model.layers.parameters() if parameter.ndim == 2]
+
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the first pieces' outputs [B, D]."""
         masked, first = self._unpadded(inputs) if self._unpads else self._padded(inputs)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import OptimizerConfig
-from pipeline.engine.optimizer import build_optimizer
 from pipeline.engine.optimizer_state import STEP
+from pipeline.models.interface import TaskModel
+from pipeline.optimizers import build_optimizer
 from pipeline.plan.simulation import ParameterCounts
 
 _FP32_BYTES = 4
@@ -28,18 +29,28 @@ class CheckpointSize:
         return self.model + self.state
 
 
-def checkpoint_size(parameters: ParameterCounts, num_moments: int) -> CheckpointSize:
+def checkpoint_size(parameters: ParameterCounts, num_moments: float) -> CheckpointSize:
     """The size of a checkpoint, whatever the ZeRO stage and the number of ranks."""
     return CheckpointSize(
-        model=_FP32_BYTES * parameters.num_all, state=_FP32_BYTES * num_moments * parameters.num_trained
+        model=_FP32_BYTES * parameters.num_all,
+        state=round(_FP32_BYTES * num_moments * parameters.num_trained),
     )
 
 
-def count_moments(config: OptimizerConfig) -> int:
-    """Numbers that the optimizer keeps per parameter: those that it has after a step with a small one."""
-    layer = nn.Linear(1, 1, bias=False)
-    optimizer = build_optimizer(layer, config)
-    layer(torch.ones(1, 1)).sum().backward()
+def count_moments(model: TaskModel, config: OptimizerConfig) -> float:
+    """Numbers that the optimizer keeps per trained parameter, on average; the model may have no data."""
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    num_hidden = sum(p.numel() for p in model.hidden_matrices() if p.requires_grad)
+    of_hidden, of_others = (_moments_of_a_matrix(config, is_hidden=is_hidden) for is_hidden in (True, False))
+    return of_others + (of_hidden - of_others) * num_hidden / num_trained
+
+
+def _moments_of_a_matrix(config: OptimizerConfig, *, is_hidden: bool) -> int:
+    """Those that the optimizer has after a step with a small one, which all implementations have alike."""
+    matrix = nn.Parameter(torch.ones(1, 1))
+    torchs = config.model_copy(update={"implementation": "torch"})
+    optimizer = build_optimizer(nn.ParameterList([matrix]), torchs, [matrix] if is_hidden else [])
+    matrix.sum().backward()
     optimizer.step()
-    state = optimizer.state[layer.weight]
+    state = optimizer.state[matrix]
     return sum(isinstance(value, Tensor) for key, value in state.items() if key != STEP)

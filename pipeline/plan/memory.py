@@ -45,16 +45,16 @@ class StageMemory:
 class MemoryCase:
     """What the memory of a rank depends on, but for the stage.
 
-    `weight_bytes` is the size of a working weight, `num_moments` what the optimizer keeps per parameter,
-    `accumulates` whether a rank has several micro-batches, `zero` the section of the DeepSpeed JSON with
-    every key.
+    `weight_bytes` is the size of a working weight, `num_moments` what the optimizer keeps per parameter, on
+    average, `accumulates` whether a rank has several micro-batches, `zero` the section of the DeepSpeed JSON
+    with every key.
     """
 
     parameters: ParameterCounts
     counts: PassCounts
     weight_bytes: int
     gradient_bytes: int
-    num_moments: int
+    num_moments: float
     world_size: int
     accumulates: bool
     device: Device
@@ -70,7 +70,7 @@ def _stage_0(case: MemoryCase) -> StageMemory:
     """Nothing is divided. In fp32 the working weights are the masters."""
     trained = case.parameters.num_trained
     parameters = case.weight_bytes * case.parameters.num_all
-    optimizer = _MASTER_BYTES * case.num_moments * trained
+    optimizer = round(_MASTER_BYTES * case.num_moments * trained)
     gradients = case.weight_bytes * trained
     bucket = case.weight_bytes * min(_STAGE_0_BUCKET, trained) if case.world_size > 1 else 0
     states = parameters + optimizer
@@ -166,7 +166,7 @@ def _whole_parameters(case: MemoryCase) -> int:
 
 def _divided_optimizer(case: MemoryCase) -> int:
     """Masters, which are a copy of their own in fp32 too, and moments."""
-    return _MASTER_BYTES * (1 + case.num_moments) * _part(case)
+    return round(_MASTER_BYTES * (1 + case.num_moments) * _part(case))
 
 
 def _fp32_gradient(part: int) -> int:

@@ -94,10 +94,11 @@ def plan_run(
     complete_ds_config(ds_settings, config, world_size)
     dtype = _TYPES[config.precision]
     with without_data(dtype):
-        parameters = count_parameters(case.make(False)[0].network)
+        model = case.make(False)[0]
+        parameters = count_parameters(model.network)
     counts = count_pass(case.make, dtype, device)
     batch = plan_batch(config, world_size)
-    num_moments = count_moments(config.optimizer)
+    num_moments = count_moments(model, config.optimizer)
     torch_device = torch.device("cuda" if device == "gpu" else "cpu")
     section = ds_settings.get("zero_optimization", {})
     refusals = {

@@ -122,6 +122,23 @@ RUN_FILES = {
         "profile: {steps: [19, 22]}",
         ["run.yaml: profile.steps ends at 22, steps is 20"],
     ),
+    "no steps to decay in": ("schedule: {name: warmup_stable_decay}", ["schedule: ", "needs decay_steps"]),
+    "steps to decay in that are not for it": (
+        "schedule: {name: cosine, decay_steps: 3}",
+        ["schedule: decay_steps is for warmup_stable_decay, not for cosine", "leave it out"],
+    ),
+    "more warm-up and decay than steps": (
+        "schedule: {name: warmup_stable_decay, warmup_steps: 11, decay_steps: 10}",
+        ["schedule.warmup_steps 11 and schedule.decay_steps 10 are more than steps, 20; lower one"],
+    ),
+    "an implementation of another rule": (
+        "optimizer: {name: lamb, implementation: apex}",
+        ["run.yaml: optimizer: implementation apex is one of adamw, not of lamb; leave it out"],
+    ),
+    "Apex, which is not there": (
+        "optimizer: {implementation: apex}",
+        ["optimizer.implementation apex: NVIDIA Apex is not installed; build it", "or leave the key out"],
+    ),
     "a quota of no number": (
         "data: {path: shards, quota: {noun: many}}",
         ["data.quota.noun", "valid integer"],
@@ -237,6 +254,10 @@ DEEPSPEED_JSON = {
     ),
     "NVMe at no path": (zero(3, offload_param={"device": "nvme"}), ["offload_param.nvme_path", "missing"]),
     "an optimizer on NVMe": (zero(3, offload_optimizer=nvme()), ["offload_optimizer.device", 'use "cpu"']),
+    "a part of the optimizer elsewhere": (
+        zero(3, offload_optimizer={"device": "cpu", "ratio": 0.5}),
+        ["offload_optimizer.ratio", "must be 1; leave it out"],
+    ),
     "an old name": (zero(2, cpu_offload=True), ["cpu_offload", "use offload_optimizer"]),
     "another batch": ({"train_batch_size": 64}, ['"train_batch_size" is 64', "(batch.global_size)", "32"]),
     "other micro-batches": ({"train_micro_batch_size_per_gpu": 8}, ["is 8", "(batch.micro_size)", "16"]),

@@ -1,6 +1,7 @@
 """The slow, obvious twin of the engine: one process, no DeepSpeed, the whole step in one graph."""
 
 import torch
+from plain_optimizers import twin_of
 from torch.nn import functional
 
 from pipeline.engine.step import dropout_seed
@@ -8,19 +9,12 @@ from pipeline.engine.step import dropout_seed
 
 def train(network, data, config, num_steps):
     """Train `network` in place for some steps of `data`; returns the gradients of the last one by name."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    decay, lr = config.optimizer.weight_decay, config.optimizer.lr
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if config.optimizer.name == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=lr)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.optimizer.betas, eps=config.optimizer.eps)
+    optimizer = twin_of(config.optimizer, network)
     for step in range(num_steps):
         optimizer.zero_grad()
         step_loss(network, data, config, step).backward()
+        if config.optimizer.grad_clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config.optimizer.grad_clip)
         optimizer.step()
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 

@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_prep.errors import UserError
-from pipeline.config import RunConfig
+from pipeline.config import OptimizerConfig, RunConfig
+from pipeline.engine import workarounds
 from pipeline.engine.ds_config import (
     complete_ds_config,
     default_ds_config,
@@ -204,3 +206,55 @@ def test_what_deepspeed_would_fail_with_later_is_refused_at_once(ds_json, zero, 
     path = ds_json({"zero_optimization": {"stage": 3, **zero}})
     with pytest.raises(UserError, match=re.escape(expected)):
         ds_settings_of(run_config(deepspeed=path), 1)
+
+
+GPU, CPU = torch.device("cuda"), torch.device("cpu")
+ON_HOST = {"offload_optimizer": {"device": "cpu"}}
+
+
+@pytest.fixture
+def nvidias_apex(tmp_path, monkeypatch):
+    """A package of the shape of NVIDIA's, with its kernels."""
+    (tmp_path / "apex" / "optimizers").mkdir(parents=True)
+    for name in ("apex/__init__.py", "apex/optimizers/fused_adam.py", "amp_C.py"):
+        (tmp_path / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "apex"
+
+
+@pytest.mark.parametrize(
+    ("implementation", "zero", "device", "expected"),
+    [
+        ("torch", {"stage": 3, **ON_HOST}, GPU, None),
+        ("deepspeed_cpu", {"stage": 2, **ON_HOST}, GPU, None),
+        ("deepspeed_cpu", {"stage": 2}, CPU, None),
+        (
+            "deepspeed_cpu",
+            {"stage": 2},
+            GPU,
+            "needs the optimizer in host memory; use ds_configs/zero2-offload",
+        ),
+        ("apex", {"stage": 2}, GPU, None),
+        ("apex", {"stage": 2}, CPU, "needs the optimizer on a GPU; leave the key out"),
+        ("apex", {"stage": 2, **ON_HOST}, GPU, "needs the optimizer on a GPU"),
+        ("apex", {"stage": 3}, GPU, 'miscounts steps at "zero_optimization.stage" 3; use another stage'),
+    ],
+)
+def test_an_implementation_of_adamw_is_refused_where_it_would_fail_or_be_wrong(
+    nvidias_apex, implementation, zero, device, expected
+):
+    config = OptimizerConfig(implementation=implementation)
+    reason = workarounds.refusal_of_optimizer(config, zero, device)
+    assert (
+        reason is None
+        if expected is None
+        else f"optimizer.implementation {implementation} {expected}" in reason
+    )
+
+
+def test_apex_without_its_kernels_and_another_package_of_its_name_are_refused(nvidias_apex):
+    config = OptimizerConfig(implementation="apex")
+    (nvidias_apex.parent / "amp_C.py").unlink()
+    assert "was built without CUDA kernels" in workarounds.refusal_of_optimizer(config, {}, GPU)
+    (nvidias_apex / "optimizers" / "fused_adam.py").unlink()
+    assert "is not NVIDIA's but another package" in workarounds.refusal_of_optimizer(config, {}, GPU)

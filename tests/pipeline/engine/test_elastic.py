@@ -1,5 +1,6 @@
 """A checkpoint of any ranks and ZeRO stage goes on with any others, as if the run had never stopped."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -7,16 +8,23 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
+
+from .saved import FIRST_STEPS, checkpoint, largest_difference, moments, parameters
 
 HERE = Path(__file__).parent
-FIRST_STEPS, ALL_STEPS = 2, 4  # as the worker saves
 ADAMW = {"optimizer": "adamw", "precision": "fp32", "lr": 1e-3}
 BF16 = {"optimizer": "sgd", "precision": "bf16", "lr": 0.1}  # bf16 needs the fp32 masters, at stage 1 to 3
-LAYOUTS = [(kind, stage) for kind in ("adamw", "bf16") for stage in range(4) if (kind, stage) != ("bf16", 0)]
-RULES = {"adamw": ADAMW, "bf16": BF16}
+RULES = {
+    "adamw": ADAMW,
+    "bf16": BF16,
+    # They look at whole parameters, and muon keeps other moments of some than of others.
+    "lamb": {"config": {"optimizer": {"name": "lamb", "lr": 1e-2, "grad_clip": 0.1}}},
+    "muon": {"config": {"optimizer": {"name": "muon", "lr": 1e-3, "grad_clip": 0.1}}},
+}
+STAGES = {kind: range(1, 4) if kind == "bf16" else range(4) for kind in RULES}
+ALL_PAIRS = {kind: list(itertools.product(STAGES[kind], STAGES[kind])) for kind in ("adamw", "bf16")}
+SOME_PAIRS = [(0, 3), (3, 1), (1, 2), (2, 0)]  # each stage is left once, and come to once
+PAIRS = ALL_PAIRS | {"lamb": SOME_PAIRS, "muon": SOME_PAIRS}
 
 
 def launch(ranks, cases, folder, shards):
@@ -34,10 +42,6 @@ def launch(ranks, cases, folder, shards):
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-def checkpoint(folder, name, step=ALL_STEPS):
-    return folder / name / "checkpoints" / f"step-{step:08d}"
-
-
 def name_of(kind, stage, after=None, ranks=2):
     return f"{kind}-stage{stage}" if after is None else f"{kind}-stage{stage}-to-stage{after}-on-{ranks}"
 
@@ -46,7 +50,11 @@ def name_of(kind, stage, after=None, ranks=2):
 def folder(shards, tmp_path_factory):
     """Runs of 2 ranks at every stage that never stop, with a checkpoint half-way."""
     folder = tmp_path_factory.mktemp("elastic")
-    runs = [{"name": name_of(kind, stage), "stage": stage, **RULES[kind]} for kind, stage in LAYOUTS]
+    runs = [
+        {"name": name_of(kind, stage), "stage": stage, **rule}
+        for kind, rule in RULES.items()
+        for stage in STAGES[kind]
+    ]
     launch(2, runs, folder, shards)
     return folder
 
@@ -61,35 +69,14 @@ def ranks(request, folder, shards):
             "start": str(checkpoint(folder, name_of(kind, before), FIRST_STEPS)),
             **RULES[kind],
         }
-        for kind, before in LAYOUTS
-        for after in range(4)
-        if (kind, after) in LAYOUTS
+        for kind, pairs in PAIRS.items()
+        for before, after in pairs
     ]
     launch(request.param, runs, folder, shards)
     return request.param
 
 
-def parameters(folder, name, step=ALL_STEPS):
-    return load_file(checkpoint(folder, name, step) / "model.safetensors")
-
-
-def moments(folder, name):
-    """The optimizer's tensors, put together from the files of all ranks, flattened."""
-    pieces = {}
-    for path in sorted((checkpoint(folder, name) / "state").iterdir()):
-        with safe_open(path, framework="pt") as file:
-            for key, start in json.loads(file.metadata()["starts"]).items():
-                pieces.setdefault(key, {})[start] = file.get_tensor(key)
-    return {key: torch.cat([parts[start] for start in sorted(parts)]) for key, parts in pieces.items()}
-
-
-def largest_difference(here, there):
-    assert here.keys() == there.keys()
-    return max(float((here[name] - there[name]).abs().max()) for name in here)
-
-
-@pytest.mark.parametrize("after", range(4))
-@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize(("before", "after"), PAIRS["adamw"])
 def test_adamw_goes_on_from_any_stage_at_any_stage(folder, ranks, before, after):
     uninterrupted, resumed = name_of("adamw", 0), name_of("adamw", before, after, ranks)
     end = parameters(folder, uninterrupted)
@@ -98,8 +85,17 @@ def test_adamw_goes_on_from_any_stage_at_any_stage(folder, ranks, before, after)
     assert largest_difference(moments(folder, resumed), moments(folder, uninterrupted)) <= 1e-5
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
-@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize(("before", "after"), SOME_PAIRS)
+@pytest.mark.parametrize("kind", ["lamb", "muon"])
+def test_lamb_and_muon_go_on_however_parameters_are_cut(folder, ranks, kind, before, after):
+    uninterrupted, resumed = name_of(kind, 0), name_of(kind, before, after, ranks)
+    end = parameters(folder, uninterrupted)
+    assert largest_difference(parameters(folder, uninterrupted, FIRST_STEPS), end) >= 1e-2
+    assert largest_difference(parameters(folder, resumed), end) <= 1e-5
+    assert largest_difference(moments(folder, resumed), moments(folder, uninterrupted)) <= 1e-6
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS["bf16"])
 def test_bf16_goes_on_with_the_fp32_values_that_were_saved(folder, ranks, before, after):
     end = parameters(folder, name_of("bf16", 1))
     change = largest_difference(parameters(folder, name_of("bf16", 1), FIRST_STEPS), end)

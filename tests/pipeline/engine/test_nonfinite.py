@@ -18,6 +18,10 @@ HERE = Path(__file__).parent
 STAGES = range(4)
 LAYOUTS = {f"fp32-stage{stage}": {"stage": stage} for stage in STAGES}
 LAYOUTS |= {f"bf16-stage{stage}": {"stage": stage, "precision": "bf16"} for stage in STAGES[1:]}
+LAYOUTS |= {
+    "lamb-stage2": {"stage": 2, "optimizer": "lamb"},
+    "muon-stage3": {"stage": 3, "optimizer": "muon"},
+}
 
 
 def case(on_nonfinite, kind, bad_steps, layout="fp32-stage1", every=2, **config):

@@ -37,7 +37,7 @@ def train(case, shards, place):
     recipe = text_recipe(config, data.shards)
     torch.manual_seed(0)
     model = build_model(config, recipe)
-    settings = {"zero_optimization": {"stage": case["stage"]}}
+    settings = {"zero_optimization": {"stage": case["stage"], **case.get("zero", {})}}
     job = Job(config, settings, data, model, recipe.model_dump(mode="json"), place)
     with poison_step.poisoned(*case.get("poison", (None, [], 0))):
         TrainingRun(job, Path(case["start"]) if case["start"] else None).train()

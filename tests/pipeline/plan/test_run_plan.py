@@ -81,7 +81,7 @@ def test_half_a_speed_and_two_speeds_are_refused(given):
         speed_of(*given)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "lamb", "muon", "sgd"])
 def test_a_checkpoint_is_as_large_as_a_real_one(shards, tmp_path, plan_of, optimizer):
     overrides = [f"data.path={shards}", f"optimizer.name={optimizer}", "steps=2", "model.size=small"]
     command = [sys.executable, "-m", "pipeline", "pretrain", str(CONFIGS / "tiny.yaml"), *overrides]

@@ -73,9 +73,10 @@ class OurSteps:
         config: the run.
         zero_stage: of DeepSpeed's engine; None is torch without DeepSpeed.
         place: this process.
+        sections: of the DeepSpeed JSON, beside the stage.
     """
 
-    def __init__(self, config: RunConfig, zero_stage: int | None, place: Place) -> None:
+    def __init__(self, config: RunConfig, zero_stage: int | None, place: Place, **sections: Any) -> None:
         self.clock = Clock()
         self.data = text_data(config)
         self.model = fresh_model(config)
@@ -85,7 +86,7 @@ class OurSteps:
             engine = PlainEngine(self.model, config)
             self._runner, optimizer = plain_runner(engine, self.data, config, place), engine.optimizer
         else:
-            settings = {"zero_optimization": {"stage": zero_stage}}
+            settings = {"zero_optimization": {"stage": zero_stage}, **sections}
             run = TrainingRun(Job(config, settings, self.data, self.model, {}, place))
             # Where DeepSpeed keeps a copy of what it optimises, torch's optimizer lies within its own.
             optimizer = getattr(run.engine.optimizer, "optimizer", run.engine.optimizer)

@@ -58,6 +58,8 @@ def pretrain(
     from pipeline.assembly import build_model, flops_per_token, text_data, text_recipe
     from pipeline.data.shards import Shards
     from pipeline.data.text import task_quotas
+    from pipeline.engine.activation_checkpointing import num_checkpointed
+    from pipeline.engine.compilation import check_compiler
     from pipeline.engine.ds_config import ds_settings_of
     from pipeline.engine.launch import RanksApartError, join_ranks, launched_world_size
     from pipeline.engine.pretrain import pretrain as run_pretraining
@@ -66,6 +68,8 @@ def pretrain(
     from pipeline.models.warm_start import load_folder
 
     ds_settings = ds_settings_of(run_config, launched_world_size())
+    if run_config.compile:
+        check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
     shards = Shards(run_config.data.path)
     start = locate_start(run_config)
@@ -74,6 +78,7 @@ def pretrain(
     find_start(run_config, recipe.model_dump(mode="json"))
     torch.manual_seed(run_config.seed)
     model = build_model(run_config, recipe)
+    num_checkpointed(model.layers(), ds_settings, run_config.deepspeed)  # refuses more than there are
     folder = None if start else run_config.model.init_from
     loaded = load_folder(model.network, folder) if folder else None
     data = text_data(run_config)

@@ -305,10 +305,15 @@ class RunConfig(_Section):
     )
     steps: Annotated[int, Field(gt=0)] = Field(description="Optimizer steps.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Type of the working weights.")
+    compile: bool = Field(
+        False,
+        description="Compile the layers with torch.compile as they first run, which takes a compiler; ZeRO "
+        "stages 0 to 2. The same dropout, other rounding.",
+    )
     deepspeed: Path | None = Field(
         None,
-        description="DeepSpeed JSON (ZeRO, offload, communication); if not given ZeRO stage 1, and stage 0 "
-        "for one rank in fp32, which has nothing to divide.",
+        description="DeepSpeed JSON (ZeRO, offload, communication, activation checkpointing); if not given "
+        "ZeRO stage 1, and stage 0 for one rank in fp32, which has nothing to divide.",
     )
     timeout_s: Annotated[float, Field(gt=0)] = Field(
         600, description="Seconds for which a rank waits for another; then the job ends, and names it."

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from data_prep.errors import UserError, nearest
 from pipeline.config import RunConfig
-from pipeline.engine import workarounds
+from pipeline.engine import activation_checkpointing, compilation, workarounds
 
 Allowed = tuple[type, ...] | tuple[str, ...]
 """Types, or names, that a value may have."""
@@ -48,6 +48,7 @@ _PLAIN_SECTIONS: dict[str, dict[str, Allowed]] = {
         "overlap_events": (bool,),
         "use_gds": (bool,),
     },
+    activation_checkpointing.SECTION: activation_checkpointing.VALUES,
 }
 """Sections that DeepSpeed reads without a model of its own."""
 _OWNED_BY_JSON = {"zero_optimization", "comms_logger"} | _PLAIN_SECTIONS.keys() | _VALUES_OF_JSON.keys()
@@ -93,6 +94,8 @@ def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
     reason = workarounds.refusal(settings, config.precision, device)
     reason = reason or workarounds.refusal_of_zero(zero, world_size, device)
     reason = reason or workarounds.refusal_of_optimizer(config.optimizer, zero, device)
+    reason = reason or activation_checkpointing.refusal(settings, device)
+    reason = reason or compilation.refusal(zero_stage(settings) if config.compile else 0)
     if reason:
         raise UserError(f"{path}: {reason}" if path else reason)
     return settings
@@ -119,6 +122,8 @@ def load_ds_config(path: Path) -> dict[str, Any]:
         if key in settings:
             _check_value(settings[key], allowed, key, path)
     _check_stage(settings.get("zero_optimization", {}), path)
+    if meaningless := activation_checkpointing.meaningless(settings):
+        raise UserError(f"{path}: {meaningless}")
     return settings
 
 

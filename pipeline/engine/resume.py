@@ -22,6 +22,7 @@ MAY_DIFFER = (
     "steps",
     "out_dir",
     "deepspeed",
+    "compile",
     "data.path",
     "data.num_workers",
     "timeout_s",

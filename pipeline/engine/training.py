@@ -14,6 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.data.interface import TrainData
 from pipeline.data.loader import MicroBatchLoader
 from pipeline.engine import workarounds
+from pipeline.engine.activation_checkpointing import checkpoint_layers
 from pipeline.engine.checkpoint import (
     CheckpointManifest,
     checkpoint_folder,
@@ -23,6 +24,7 @@ from pipeline.engine.checkpoint import (
     read_manifest,
     step_of,
 )
+from pipeline.engine.compilation import compile_layers
 from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.figures import memory_record, training_record
@@ -84,6 +86,9 @@ class TrainingRun:
             if not parameter.requires_grad
         }
         self._ds_config = complete_ds_config(job.ds_settings, config, place.world_size)
+        if config.compile:
+            compile_layers(job.model.layers())
+        checkpoint_layers(job.model.layers(), job.ds_settings)
         matrix_type = torch.bfloat16 if config.precision == "bf16" else torch.float32
         optimizer = build_optimizer(job.model, config.optimizer, job.model.hidden_matrices(), matrix_type)
         gate = UpdateGate(optimizer)

@@ -1,5 +1,7 @@
 """BERT from transformers, with its masked-word head computed at masked positions only."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from transformers import BertConfig, BertForPreTraining
 
@@ -52,9 +54,9 @@ class BertTaskModel(TextModel):
             for unused in (self.network.bert.pooler, self.network.cls.seq_relationship):
                 unused.requires_grad_(False)
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
-        """Those of the encoder's layers."""
-        return [parameter for parameter in self.network.bert.encoder.parameters() if parameter.ndim == 2]
+    def layers(self) -> Sequence[nn.Module]:
+        """Attention and feed-forward, `num_layers` times."""
+        return list(self.network.bert.encoder.layer)
 
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the pooled output [B, D]."""

@@ -1,7 +1,7 @@
 """What the engine and evaluation ask of a model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -31,8 +31,18 @@ class TaskModel(nn.Module, ABC):
         return self.scores(inputs) if score else self.task_losses(inputs)
 
     @abstractmethod
-    def hidden_matrices(self) -> Iterable[nn.Parameter]:
-        """The weight matrices between embeddings and heads, before DeepSpeed cuts them: those for muon."""
+    def layers(self) -> Sequence[nn.Module]:
+        """The modules that make up the depth, in the order in which they run.
+
+        Each takes a hidden state as its first argument, and returns the next one. It may be run again in the
+        backward pass, or be compiled.
+        """
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """The weight matrices of the layers, before DeepSpeed cuts them: those for muon."""
+        return [
+            parameter for layer in self.layers() for parameter in layer.parameters() if parameter.ndim == 2
+        ]
 
     @abstractmethod
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """ModernBERT from transformers: rotary positions, local and global layers, and no padding."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import ModernBertConfig, ModernBertForMaskedLM
@@ -83,9 +85,9 @@ class ModernBertTaskModel(TextModel):
         super().__init__(network, num_word_terms, with_nsp=with_nsp)
         self._unpads = config._attn_implementation == UNPADDED
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
-        """Those of the encoder's layers."""
-        return [parameter for parameter in self.network.model.layers.parameters() if parameter.ndim == 2]
+    def layers(self) -> Sequence[nn.Module]:
+        """Attention and feed-forward, `num_layers` times."""
+        return list(self.network.model.layers)
 
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the first pieces' outputs [B, D]."""

@@ -22,14 +22,14 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """Model FLOPs utilisation: the part `mfu` of a device's `peak_tflops` that training reaches."""
+    """The part `mfu` of a device's `peak_tflops` that training reaches, in layers that run again too."""
 
     mfu: float
     peak_tflops: float
 
     def micro_batch_s(self, counts: PassCounts, tokens: float, *, extra_forward: bool) -> float:
         """Seconds of a micro-batch, padded to full length."""
-        flops = counts.flops + (counts.forward_flops if extra_forward else 0)
+        flops = counts.hardware_flops + (counts.forward_flops if extra_forward else 0)
         return flops / (self.mfu * self.peak_tflops * _TERA)
 
 

@@ -1,31 +1,30 @@
 """What torch runs on a GPU where it runs something else on a CPU, for simulations without a GPU."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 
-class GpuOperations(TorchFunctionMode):
+@contextmanager
+def gpu_operations() -> Iterator[None]:
     """Attention and dropout by the operations that CUDA takes; they keep less for the backward pass.
 
     A CPU computes attention with dropout from whole score matrices [B, H, L, L], and keeps them; a GPU's
     memory-efficient kernel keeps one number a row and computes the scores again. A CPU keeps a dropout mask
     in the type of the activations, a GPU in one byte an element.
-    """
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Replace the two functions; everything else is as it was."""
-        kwargs = kwargs or {}
-        if func is functional.scaled_dot_product_attention:
-            return _attention(*args, **kwargs)
-        if func is functional.dropout:
-            return _dropout(*args, **kwargs)
-        return func(*args, **kwargs)
+    They are put in the place of torch's, since a backward pass leaves every mode of torch, also for the
+    layers that it runs again.
+    """
+    before = functional.scaled_dot_product_attention, functional.dropout
+    functional.scaled_dot_product_attention, functional.dropout = _attention, _dropout
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention, functional.dropout = before
 
 
 def _attention(

@@ -44,6 +44,7 @@ def plan_to_dict(plan: RunPlan) -> dict[str, Any]:
             "sequence_length": plan.case.sequence_length,
             "num_masked": plan.case.num_masked,
             "flops_per_token": plan.flops_per_token,
+            "num_recomputed": plan.num_recomputed,
         },
         "batch": {
             **asdict(plan.batch),
@@ -66,13 +67,21 @@ def plan_to_dict(plan: RunPlan) -> dict[str, Any]:
 def _model_facts(plan: RunPlan) -> dict[str, str]:
     num_all, num_trained = plan.parameters.num_all, plan.parameters.num_trained
     per_micro = f"{plan.batch.micro_size} × {plan.case.sequence_length}"
-    return {
+    facts = {
         "parameters": f"{num_all:,}"
         + ("" if num_trained == num_all else f", {num_trained:,} of them trained"),
-        "per token": f"{_amount(plan.flops_per_token)}FLOPs, forward and backward; micro-batches of "
-        f"{per_micro} tokens, {plan.case.num_masked:,} of them masked",
-        "per step": f"{_amount(plan.counts.flops * plan.batch.num_micro_batches)}FLOPs",
+        "per token": f"{_amount(plan.flops_per_token)}FLOPs of the model, forward and backward; "
+        f"micro-batches of {per_micro} tokens, {plan.case.num_masked:,} of them masked",
+        "per step": f"{_amount(plan.counts.flops * plan.batch.num_micro_batches)}FLOPs of the model",
     }
+    if plan.num_recomputed:
+        ratio = plan.counts.hardware_flops / plan.counts.flops
+        hardware_flops = plan.counts.hardware_flops * plan.batch.num_micro_batches
+        facts["recomputation"] = (
+            f"{plan.num_recomputed} layers run again: {_amount(hardware_flops)}FLOPs of the hardware "
+            f"per step, {ratio:.2f} × those of the model"
+        )
+    return facts
 
 
 def _batch_facts(plan: RunPlan) -> dict[str, str]:
@@ -153,7 +162,7 @@ def _checkpoint_facts(plan: RunPlan) -> dict[str, str]:
 
 def _time_facts(plan: RunPlan) -> dict[str, str]:
     total_flops = plan.counts.flops * plan.batch.num_micro_batches * plan.config.steps
-    facts = {"the run": f"{_amount(total_flops)}FLOPs in {plan.config.steps:,} steps"}
+    facts = {"the run": f"{_amount(total_flops)}FLOPs of the model in {plan.config.steps:,} steps"}
     if plan.step_s is None:
         facts["duration"] = "give --throughput, or --mfu and --peak-tflops"
         return facts

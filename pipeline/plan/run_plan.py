@@ -7,6 +7,7 @@ import torch
 
 from pipeline.config import RunConfig
 from pipeline.engine import workarounds
+from pipeline.engine.activation_checkpointing import SECTION, checkpoint_layers, num_checkpointed
 from pipeline.engine.ds_config import complete_ds_config, zero_stage
 from pipeline.plan.batch import BatchPlan, plan_batch
 from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments
@@ -61,6 +62,8 @@ class RunPlan:
     step_s: float | None
     offloads: bool
     """Whether the JSON moves something to the host, which the figures leave out."""
+    num_recomputed: int
+    """Layers that run again in the backward pass."""
 
     @property
     def tokens_per_step(self) -> float:
@@ -94,9 +97,11 @@ def plan_run(
     complete_ds_config(ds_settings, config, world_size)
     dtype = _TYPES[config.precision]
     with without_data(dtype):
-        model = case.make(False)[0]
+        model, _ = case.make(False)
         parameters = count_parameters(model.network)
-    counts = count_pass(case.make, dtype, device)
+    num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
+    prepare = (lambda model: checkpoint_layers(model.layers(), ds_settings)) if num_recomputed else None
+    counts = count_pass(case.make, dtype, device, prepare)
     batch = plan_batch(config, world_size)
     num_moments = count_moments(model, config.optimizer)
     torch_device = torch.device("cuda" if device == "gpu" else "cpu")
@@ -138,7 +143,9 @@ def plan_run(
         step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)
         if speed
         else None,
-        offloads=any(f"offload_{part}" in section for part in ("optimizer", "param")),
+        offloads=any(f"offload_{part}" in section for part in ("optimizer", "param"))
+        or bool(ds_settings.get(SECTION, {}).get("cpu_checkpointing")),
+        num_recomputed=num_recomputed,
     )
 
 

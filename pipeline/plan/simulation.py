@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.interface import TaskModel
-from pipeline.plan.gpu_operations import GpuOperations
+from pipeline.plan.gpu_operations import gpu_operations
 
 Device = Literal["gpu", "cpu"]
 MakeCase = Callable[[bool], tuple[TaskModel, dict[str, Tensor]]]
@@ -37,6 +37,9 @@ class PassCounts:
 
     forward_flops: int
     flops: int
+    """Model FLOPs."""
+    hardware_flops: int
+    """With those of layers that run again in the backward pass."""
     activation_bytes: int
     """With each gradient dropped as soon as its parameter has it."""
     activation_and_gradient_bytes: int
@@ -59,17 +62,27 @@ def count_parameters(network: nn.Module) -> ParameterCounts:
     return ParameterCounts(sum(p.numel() for p in network.parameters()), sum(trained), max(trained))
 
 
-def count_pass(make: MakeCase, dtype: torch.dtype, device: Device) -> PassCounts:
+def count_pass(
+    make: MakeCase, dtype: torch.dtype, device: Device, prepare: Callable[[TaskModel], None] | None = None
+) -> PassCounts:
     """Simulate a training pass of what `make` makes, with weights in `dtype`.
 
     Args:
         make: called afresh for each simulation, with the types and tensors of the simulation around it.
         dtype: of the working weights.
         device: whose choice of operations is followed.
+        prepare: what has layers of the model run again, if anything.
     """
+
+    def make_prepared(keep_logits: bool) -> tuple[TaskModel, dict[str, Tensor]]:
+        model, inputs = make(keep_logits)
+        if prepare:
+            prepare(model)
+        return model, inputs
+
     forward_flops, flops = count_flops(make, dtype)
-    activation_bytes, with_gradients = _peak_bytes(make, dtype, device)
-    return PassCounts(forward_flops, flops, activation_bytes, with_gradients)
+    hardware_flops = count_flops(make_prepared, dtype)[1] if prepare else flops
+    return PassCounts(forward_flops, flops, hardware_flops, *_peak_bytes(make_prepared, dtype, device))
 
 
 def count_flops(make: MakeCase, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
@@ -102,7 +115,7 @@ def _peak_bytes(make: MakeCase, dtype: torch.dtype, device: Device) -> tuple[int
     with without_data(dtype), ExitStack() as modes:
         model, inputs = make(False)
         if device == "gpu":
-            modes.enter_context(GpuOperations())
+            modes.enter_context(gpu_operations())
         memory = modes.enter_context(LiveStorages())
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -270,6 +270,34 @@ DEEPSPEED_JSON = {
     "an optimizer of its own": ({"optimizer": {"type": "Adam"}}, ['"optimizer"', "(optimizer.name)"]),
     "quantised weights without a GPU": (zero(3, zero_quantized_weights=True), ["needs a GPU"]),
     "groups larger than the world": (zero(3, zero_hpz_partition_size=2), ["2 does not divide 1, the ranks"]),
+    "a typo of activation checkpointing": (
+        {"activation_checkpointing": {"cpu_checkpoint": True}},
+        ['unknown key "activation_checkpointing.cpu_checkpoint"', '"cpu_checkpointing"?'],
+    ),
+    "a flag of activation checkpointing in words": (
+        {"activation_checkpointing": {"cpu_checkpointing": "yes"}},
+        ['"activation_checkpointing.cpu_checkpointing" is "yes", but must be of bool'],
+    ),
+    "checkpoints in host memory without a GPU": (
+        {"activation_checkpointing": {"cpu_checkpointing": True}},
+        ['"activation_checkpointing.cpu_checkpointing" needs a GPU', "leave it out"],
+    ),
+    "no checkpoints": (
+        {"activation_checkpointing": {"number_checkpoints": 0}},
+        ['"activation_checkpointing.number_checkpoints" is 0', "1 or more"],
+    ),
+    "more checkpoints than layers": (
+        {"activation_checkpointing": {"number_checkpoints": 3}},
+        ['"activation_checkpointing.number_checkpoints" is 3', "the model has 2 layers"],
+    ),
+    "checkpoints cut among ranks": (
+        {"activation_checkpointing": {"partition_activations": True}},
+        ['"activation_checkpointing.partition_activations"', "each has whole layers", "leave it out"],
+    ),
+    "timers of a function that is not used": (
+        {"activation_checkpointing": {"profile": True}},
+        ['"activation_checkpointing.profile"', "profile.steps"],
+    ),
     "not JSON": ("{", ["not JSON"]),
     "a key twice": ('{"bf16": {}, "bf16": {}}', ['key "bf16" stands twice']),
     "a list": ([], ["a DeepSpeed JSON is an object, not a list"]),

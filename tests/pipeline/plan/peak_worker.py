@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from pipeline.assembly import build_model, text_data, text_recipe
+from pipeline.engine.ds_config import given_ds_config
 from pipeline.engine.launch import join_ranks
 from pipeline.engine.pretrain import Job, TrainingRun
 from pipeline.run_file import load_config
@@ -28,7 +29,7 @@ def train(overrides, stage, place):
     config = load_config(TINY, [*overrides, "data.num_workers=0", "validate.every=0"])
     data = text_data(config)
     recipe = text_recipe(config, data.shards)
-    settings = {"zero_optimization": {"stage": stage}}
+    settings = given_ds_config(config, place.world_size) | {"zero_optimization": {"stage": stage}}
     run = TrainingRun(Job(config, settings, data, build_model(config, recipe), {}, place))
     for step in range(3):
         run.runner.run(step)

@@ -15,13 +15,14 @@ from pipeline.plan.memory import MemoryCase, stage_memory
 from pipeline.plan.simulation import ParameterCounts, PassCounts
 
 WORKER = Path(__file__).parent / "peak_worker.py"
+CHECKPOINTING = Path(__file__).parents[3] / "ds_configs" / "zero2-checkpointing.json"
 
 
 def mixed_precision_states(num_parameters, world_size, stage):
     """Parameters, gradients and optimizer of a rank, in bytes: bf16 with AdamW."""
     case = MemoryCase(
         parameters=ParameterCounts(num_parameters, num_parameters, num_parameters // 10),
-        counts=PassCounts(0, 0, 0, 0),
+        counts=PassCounts(0, 0, 0, 0, 0),
         weight_bytes=2,
         gradient_bytes=2,
         num_moments=2,
@@ -63,6 +64,7 @@ PEAKS = {
     "stage 0, most in activations": (0, 1, ["batch.micro_size=32"]),
     "stage 1, two ranks": (1, 2, ["batch.global_size=8", "batch.micro_size=4"]),
     "stage 2, bf16, two rounds": (2, 1, ["batch.micro_size=16", "precision=bf16"]),
+    "stage 2, layers that run again": (2, 1, ["batch.micro_size=32", f"deepspeed={CHECKPOINTING}"]),
     "stage 3, states and activations": (3, 1, ["batch.global_size=8", "batch.micro_size=8"]),
     "stage 0, ModernBERT, most in activations": (
         0,

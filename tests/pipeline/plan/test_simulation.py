@@ -12,6 +12,7 @@ from pipeline.run_file import load_config
 from .conftest import CONFIGS
 
 MODERNBERT = "model.backbone=modernbert"
+CHECKPOINTING = CONFIGS.parent / "ds_configs" / "zero2-checkpointing.json"
 
 
 @pytest.fixture
@@ -102,3 +103,15 @@ def test_logits_of_more_than_two_gibibytes_are_not_kept_and_count_once():
     assert counts.activation_bytes < logits_bytes + gradient_bytes
     assert counts.flops > 6 * case.num_masked * 2_000_000 * 128  # what is computed twice for that counts once
     assert counts.flops < 1.05 * 6 * case.num_masked * 2_000_000 * 128
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu"])
+def test_layers_that_run_again_cost_their_forward_pass_and_keep_their_inputs_alone(device, plan_of):
+    keys = ["model.size=small", "model.vocab_size=200"]
+    usual = plan_of("tiny", keys, device=device).counts
+    again = plan_of("tiny", [*keys, f"deepspeed={CHECKPOINTING}"], device=device).counts
+    assert (again.flops, again.forward_flops) == (usual.flops, usual.forward_flops)
+    assert usual.hardware_flops == usual.flops
+    # Nearly all of a forward pass is in the layers; the last product of a layer need not be repeated.
+    assert 0.6 < (again.hardware_flops - again.flops) / again.forward_flops < 1
+    assert again.activation_bytes < 0.5 * usual.activation_bytes

@@ -1,0 +1,155 @@
+"""What activation checkpointing saves and takes: peak memory and time of a step, by layers run again.
+
+    python bench/activation_checkpointing.py
+    python bench/activation_checkpointing.py --model base --batch 8 --json checkpointing.json
+
+Memory: the most within the third step, over what the imports left, in a process of its own for each variant,
+beside the tensors that `pipeline plan` expects. Time: variants take turns in one process, in another random
+order each round; ratios are those within a round, in CPU seconds, which other work disturbs least.
+
+On CPU, fp32, ZeRO stage 1. Exits 1 if losses differ by a bit.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from arguments import output_file, positive
+
+STAGE = 1
+# By default the C library keeps some of what tensors give back, which is no tensor's memory.
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": "", "MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table; 1 where results disagree."""
+    options = parse(arguments)
+    if os.environ.get("MALLOC_MMAP_THRESHOLD_") is None:  # read when a process starts
+        os.environ.update(
+            ENVIRONMENT, OMP_NUM_THREADS=str(options.threads), MKL_NUM_THREADS=str(options.threads)
+        )
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 - this program again
+    # Only now: torch reads these variables when it is imported.
+    from machine import machine
+    from rich.table import Table
+    from tables import CONSOLE, MIB, print_whole, spread
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure(options, Path(scratch))
+    CONSOLE.print(
+        f"{machine('torch', 'deepspeed')}, threads: {options.threads}\n"
+        f"{options.model}, V = {options.vocab_size:,}, fp32, {options.batch} sequences of at most "
+        f"{options.length}, {options.rounds} rounds"
+    )
+    table = Table(
+        "layers run again", "peak MiB", "planned MiB", "CPU seconds of a step ÷ without", title="Memory"
+    )
+    for name, figures in found.items():
+        peak = f"{figures['peak_bytes'] / MIB:,.0f}" if figures["peak_bytes"] else "–"
+        table.add_row(name, peak, f"{figures['planned_bytes'] / MIB:,.0f}", spread(figures["time_ratios"]))
+    print_whole(table)
+    CONSOLE.print("Ratios: least, median, largest of the rounds.")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    differing = [name for name, figures in found.items() if figures["losses"] != found["none"]["losses"]]
+    for name in differing:
+        CONSOLE.print(f"Wrong result: {name}: losses differ from those without")
+    return 1 if differing else 0
+
+
+def measure(options: argparse.Namespace, scratch: Path) -> dict[str, dict[str, Any]]:
+    """The figures of each variant, by its name."""
+    from train_step_cases import Sizes, prepare, run_config
+    from train_step_engines import OurSteps
+    from train_step_measure import WARM_UP, take_turns
+
+    from pipeline.engine.launch import join_ranks
+    from pipeline.models.bert import SIZES
+
+    shards = options.shards or prepare(
+        scratch / "text", sequence_length=options.length, vocab_size=options.vocab_size
+    )
+    num_steps = WARM_UP + options.rounds
+    shape = (options.model, options.vocab_size, options.length, options.batch, options.batch, "fp32")
+    config = run_config(shards, Sizes(*shape, num_steps), {"name": "average"})
+    num_layers = SIZES[options.model][0]
+    variants: dict[str, dict[str, Any]] = {
+        "none": {},
+        f"{num_layers // 2} of {num_layers}": {
+            "activation_checkpointing": {"number_checkpoints": num_layers // 2}
+        },
+        "all": {"activation_checkpointing": {}},
+    }
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as fresh_processes:
+        peaks = {name: fresh_processes.submit(peak_of, config, v).result() for name, v in variants.items()}
+    place = join_ranks()
+    steps = {name: OurSteps(config, STAGE, place, **sections) for name, sections in variants.items()}
+    take_turns(steps, num_steps)
+    seconds = {name: each.clock.cpu_s[WARM_UP:] for name, each in steps.items()}
+    return {
+        name: {
+            "peak_bytes": peaks[name],
+            "planned_bytes": planned_bytes(config, sections),
+            "time_ratios": [own / base for own, base in zip(seconds[name], seconds["none"], strict=True)],
+            "cpu_s": seconds[name],
+            "losses": steps[name].losses,
+        }
+        for name, sections in variants.items()
+    }
+
+
+def peak_of(config: Any, sections: dict[str, Any]) -> int | None:
+    """The most bytes within the third step; None where the system cannot tell."""
+    from machine import resident_bytes
+    from train_step_engines import OurSteps
+    from train_step_measure import settled_bytes
+
+    from pipeline.engine.launch import join_ranks
+
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        return None
+    place = join_ranks()
+    before = settled_bytes()
+    steps = OurSteps(config, STAGE, place, **sections)
+    for _ in range(2):
+        steps.step()
+    settled_bytes()
+    steps.step()
+    return resident_bytes("VmHWM") - before
+
+
+def planned_bytes(config: Any, sections: dict[str, Any]) -> int:
+    """What `pipeline plan --device cpu` says."""
+    from pipeline.assembly import planned_case
+    from pipeline.plan.run_plan import plan_run
+
+    settings = {"zero_optimization": {"stage": STAGE}, **sections}
+    return plan_run(config, settings, planned_case(config, None), 1, "cpu", None).memory[STAGE].peak
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("--model", choices=["tiny", "mini", "small", "medium", "base"], default="medium", help="model.size")
+    add("--vocab-size", type=positive, default=4_096, help="pieces (default: %(default)s)")
+    add("--length", type=positive, default=128, help="pieces of a sequence (default: %(default)s)")
+    add("--batch", type=positive, default=16, help="sequences of a step (default: %(default)s)")
+    add("--rounds", type=positive, default=5, help="timed rounds (default: %(default)s)")
+    add("--threads", type=positive, default=1, help="CPU threads (default: %(default)s)")
+    add("--shards", type=Path, metavar="FOLDER", help="read these shards")
+    add("--json", type=output_file, metavar="FILE", help="write every number there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

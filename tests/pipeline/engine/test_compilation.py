@@ -1,0 +1,99 @@
+"""Compiled layers take the same steps as others, up to rounding; without a compiler none start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
+QUICK = [
+    "data.num_workers=0",
+    "batch.global_size=12",
+    "batch.micro_size=4",
+    "log.every=1",
+    "validate.every=4",
+]
+
+
+def pretrain(folder, shards, *overrides, **environment):
+    keys = [f"data.path={shards}", f"out_dir={folder}", "checkpoint.every=2", *QUICK, *overrides]
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", "pretrain", str(TINY), *keys],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=600,
+    )
+
+
+def parameters(run):
+    return load_file(run / "checkpoints" / "step-00000004" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def runs(shards, tmp_path_factory):
+    """Four steps of each; `mixed` is compiled for the first two alone."""
+    folder = tmp_path_factory.mktemp("compilation")
+    said = {}
+    for name, parts in {
+        "plain": (["steps=4"],),
+        "mixed": (["steps=2", "compile=true"], ["steps=4", "compile=false"]),
+        "compiled": (["steps=4", "compile=true"],),
+    }.items():
+        for overrides in parts:
+            done = pretrain(folder, shards, "schedule.name=constant", f"name={name}", *overrides)
+            assert done.returncode == 0, done.stderr
+            said[name] = said.get(name, "") + done.stderr
+    return folder, said
+
+
+@pytest.mark.parametrize("name", ["compiled", "mixed"])
+def test_parameters_have_the_same_names_and_up_to_rounding_the_same_values(runs, name):
+    folder, _ = runs
+    plain, compiled = parameters(folder / "plain"), parameters(folder / name)
+    assert plain.keys() == compiled.keys()
+    # Another dropout would differ by the size of an update, 1e-3.
+    assert max(float((plain[key] - compiled[key]).abs().max()) for key in plain) <= 1e-4
+
+
+def test_the_compiler_was_at_work(runs):
+    folder, _ = runs
+    plain, compiled = parameters(folder / "plain"), parameters(folder / "compiled")
+    assert any(not plain[key].equal(compiled[key]) for key in plain)
+
+
+def test_compiling_says_nothing_to_the_user(runs):
+    folder, said = runs
+    assert [
+        line for line in said["compiled"].splitlines() if not line.startswith(("compiled:", str(folder)))
+    ] == []
+
+
+def test_a_compiled_run_validates_alike(runs):
+    folder, _ = runs
+    plain, compiled = (
+        json.loads((folder / name / "validation.jsonl").read_text().splitlines()[-1])
+        for name in ("plain", "compiled")
+    )
+    assert compiled["average_loss"] == pytest.approx(plain["average_loss"], abs=1e-4)
+
+
+def test_without_a_compiler_a_run_is_refused_in_one_line(shards, tmp_path):
+    # An empty cache: what was compiled once needs no compiler.
+    nowhere = {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = pretrain(tmp_path, shards, "compile=true", **nowhere)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "compile: torch.compile builds nothing here" in done.stderr
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_stage_3_is_refused(shards, tmp_path):
+    stage_3 = TINY.parents[1] / "ds_configs" / "zero3.json"
+    done = pretrain(tmp_path, shards, "compile=true", f"deepspeed={stage_3}")
+    assert done.returncode == 2
+    assert "does not go with compile=true" in done.stderr

@@ -47,7 +47,7 @@ def results(request, shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpointing")
     (folder / "cases.json").write_text(json.dumps(list(_cases())))
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
-    worker = [HERE / "checkpointing_worker.py", folder / "cases.json", shards, folder / "results.json"]
+    worker = [HERE / "layers_worker.py", folder / "cases.json", shards, folder / "results.json"]
     finished = subprocess.run(
         [sys.executable, *launch, *worker],
         capture_output=True,

@@ -25,7 +25,7 @@ def keys_page(keys: Keys) -> str:
         [
             "# Keys of a run file",
             "",
-            "Made by `pipeline keys --markdown` from `pipeline/config.py`. Every key can be overridden on",
+            "Made by `pipeline keys --markdown` from `pipeline/config/`. Every key can be overridden on",
             "the command line: `key=value`.",
             "",
             "| key | default | meaning |",

@@ -55,6 +55,32 @@ def shares(engine: Any, network: nn.Module) -> Iterator[Share]:
         )
 
 
+def check_locations(engine: Any, network: nn.Module) -> None:
+    """Compare what a fresh engine's optimizer holds with the parameters it is said to be of.
+
+    Raises:
+        RuntimeError: they differ: DeepSpeed keeps them in an order that it does not tell, and a checkpoint
+            would mix them up.
+    """
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for parameter, start, flat, first, count in _locations(engine, network):
+        held = flat.data.view(-1)[first : first + count]
+        working = _working_weights(engine, parameter, start, count)
+        if working is not None and not torch.equal(held.to(working.device, working.dtype), working):
+            raise RuntimeError(
+                f"{names[id(parameter)]}: DeepSpeed's optimizer holds other elements than DeepSpeed says; "
+                'leave out what the DeepSpeed JSON sets in "zero_optimization" beside the stage'
+            )
+
+
+def _working_weights(engine: Any, parameter: Any, start: int, count: int) -> Tensor | None:
+    """Elements [count] that the model computes with, of this rank's; None where they are swapped out."""
+    if engine.zero_optimization_stage() < 3:
+        return parameter.detach().view(-1)[start : start + count]
+    kept = parameter.ds_tensor
+    return kept.detach().view(-1)[:count] if kept.numel() >= count else None
+
+
 def place_pieces(engine: Any, network: nn.Module, place: Place) -> None:
     """Tell an optimizer that must know it where ZeRO has put which elements; all ranks call it together."""
     optimizer = base_optimizer(engine)

@@ -32,7 +32,7 @@ from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import RunLog
 from pipeline.engine.nonfinite import incident_record, respond
-from pipeline.engine.optimizer_state import place_pieces, renew_working_weights
+from pipeline.engine.optimizer_state import check_locations, place_pieces, renew_working_weights
 from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
@@ -99,6 +99,7 @@ class TrainingRun:
             config=self._ds_config,
         )
         workarounds.after_initialize(self.engine, config.timeout_s)
+        check_locations(self.engine, self._network)
         place_pieces(self.engine, self._network, place)
         self.peers = Peers(place)
         self._rule = CoefficientRule.of(config.objective, data.terms, place.device)

@@ -14,8 +14,10 @@ def _peaks(fp32: float, bf16: float) -> dict[str, float]:
 
 
 _PEAK_TFLOPS: dict[str, dict[str, float]] = {
+    "GB200": _peaks(80.0, 2500.0),
     "B200": _peaks(80.0, 2250.0),
     "GH200": _peaks(67.0, 989.0),
+    "H200 NVL": _peaks(60.0, 835.0),
     "H200": _peaks(67.0, 989.0),
     "H100 PCIe": _peaks(51.0, 756.0),
     "H100 NVL": _peaks(60.0, 835.0),
@@ -24,6 +26,7 @@ _PEAK_TFLOPS: dict[str, dict[str, float]] = {
     "L40S": _peaks(91.6, 362.0),
     "MI300X": _peaks(163.4, 1307.4),
     "MI250X": _peaks(23.95, 191.5),  # one of its two dies, which is what torch calls a device
+    "V100-PCIE": {"fp32": 14.0, "fp16": 112.0},
     "V100": {"fp32": 15.7, "fp16": 125.0},
 }
 """Part of the device's name, of which the first that fits counts → dense peak by precision, from the makers'

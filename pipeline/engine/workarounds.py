@@ -65,6 +65,15 @@ def refusal(settings: dict[str, Any], precision: str, device: torch.device) -> s
         return "precision fp16 needs a GPU; use bf16 or fp32"
     if settings.get("bf16", {}).get("check_grad_overflow") is False:
         return '"bf16.check_grad_overflow" must not be false: bad gradients would be applied'
+    for key in ("bf16_master_weights_and_grads", "bf16_optimizer_states"):
+        if settings.get("bf16", {}).get(key):
+            return (
+                f'"bf16.{key}" must not be true: the optimizer and checkpoints keep fp32 values; leave it out'
+            )
+    if settings.get("fp16", {}).get("fp16_master_weights_and_grads"):
+        return '"fp16.fp16_master_weights_and_grads" must not be true, as checkpoints keep fp32 values'
+    if stage in (2, 3) and settings.get("gradient_predivide_factor", 1) != 1:
+        return f'"gradient_predivide_factor" does not go with ZeRO stage {stage}; leave it out'
     if zero.get("compute_grad_norm") is False:
         return '"zero_optimization.compute_grad_norm" must not be false: the log needs it'
     if (
@@ -95,6 +104,12 @@ def refusal_of_zero(zero: dict[str, Any], world_size: int, device: torch.device)
     for key in ("zero_quantized_weights", "zero_quantized_nontrainable_weights", "zero_quantized_gradients"):
         if zero.get(key) and device.type == "cpu":
             return f'"zero_optimization.{key}" needs a GPU; leave it out'
+    if zero.get("stage") in (1, 2) and zero.get("round_robin_gradients"):
+        # DeepSpeed names the elements of its vectors as if they lay in another order.
+        return '"zero_optimization.round_robin_gradients" mixes parameters up in checkpoints; leave it out'
+    if zero.get("stage3_module_granularity_threshold"):
+        key = "stage3_module_granularity_threshold"
+        return f'"zero_optimization.{key}" fails in the first step of such models; leave it out'
     if zero.get("zenflow") or offload_optimizer.get("super_offload"):
         key = "zenflow" if zero.get("zenflow") else "offload_optimizer.super_offload"
         return f'"zero_optimization.{key}" needs an optimizer of DeepSpeed, not of torch; leave it out'

@@ -258,6 +258,15 @@ DEEPSPEED_JSON = {
         zero(3, offload_optimizer={"device": "cpu", "ratio": 0.5}),
         ["offload_optimizer.ratio", "must be 1; leave it out"],
     ),
+    "gradients in turn": (zero(2, round_robin_gradients=True), ["round_robin_gradients", "leave it out"]),
+    "modules by their grain": (
+        zero(3, stage3_module_granularity_threshold=100),
+        ["stage3_module_granularity_threshold", "leave it out"],
+    ),
+    "division before the sum at stage 2": (
+        {**zero(2), "gradient_predivide_factor": 2.0},
+        ['"gradient_predivide_factor" does not go with ZeRO stage 2'],
+    ),
     "an old name": (zero(2, cpu_offload=True), ["cpu_offload", "use offload_optimizer"]),
     "another batch": ({"train_batch_size": 64}, ['"train_batch_size" is 64', "(batch.global_size)", "32"]),
     "other micro-batches": ({"train_micro_batch_size_per_gpu": 8}, ["is 8", "(batch.micro_size)", "16"]),

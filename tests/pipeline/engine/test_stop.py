@@ -38,8 +38,8 @@ def test_a_run_that_was_told_to_stop_goes_on_without_holes(pretrain_ranks):
 
 
 def test_a_job_saves_before_its_time_is_up(pretrain_ranks):
-    end_of_job = str(int(time.time()) + 30)  # less than the 60 s that saving may take
-    run = pretrain_ranks(*ENDLESS, "checkpoint.save_before_s=60", SLURM_JOB_END_TIME=end_of_job)
+    end_of_job = str(int(time.time()) + 45)  # less than the 90 s that saving may take
+    run = pretrain_ranks(*ENDLESS, "checkpoint.save_before_s=90", SLURM_JOB_END_TIME=end_of_job)
     codes, (said,) = run.end()
     assert codes == [STOPPED], said
     assert "told to stop (the end of the job's time)" in said

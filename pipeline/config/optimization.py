@@ -1,10 +1,22 @@
 """How parameters move: the update rule and its learning rate."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.section import Decay, Section
+
+_RULES_THAT_READ = {
+    "implementation": ("adamw",),
+    "muon_lr": ("muon",),
+    "momentum": ("muon",),
+    "betas": ("adamw", "lamb", "muon"),
+    "eps": ("adamw", "lamb", "muon"),
+}
+"""By key of the section optimizer; the others are for all rules."""
+_SHAPES_THAT_READ = {"decay_steps": ("warmup_stable_decay",), "decay_type": ("warmup_stable_decay",)}
+"""By key of the section schedule; the others are for all shapes."""
 
 
 class OptimizerConfig(Section):
@@ -32,11 +44,8 @@ class OptimizerConfig(Section):
     grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="Largest gradient norm; 0 is off.")
 
     @model_validator(mode="after")
-    def _is_implemented(self) -> "OptimizerConfig":
-        if self.implementation != "torch" and self.name != "adamw":
-            raise ValueError(
-                f"implementation {self.implementation} is one of adamw, not of {self.name}; leave it out"
-            )
+    def _asks_for_nothing_that_the_rule_lacks(self) -> "OptimizerConfig":
+        _refuse_unread(self, self.name, _RULES_THAT_READ)
         return self
 
 
@@ -63,8 +72,19 @@ class ScheduleConfig(Section):
     def _decays_where_it_has_steps_for_it(self) -> "ScheduleConfig":
         if self.name == "warmup_stable_decay" and self.decay_steps is None:
             raise ValueError("warmup_stable_decay needs decay_steps: how many of the last steps it falls in")
-        if self.name != "warmup_stable_decay" and self.decay_steps is not None:
-            raise ValueError(
-                f"decay_steps is for warmup_stable_decay, not for {self.name}; leave it out, or change name"
-            )
         return self
+
+    @model_validator(mode="after")
+    def _asks_for_nothing_that_the_shape_lacks(self) -> "ScheduleConfig":
+        _refuse_unread(self, self.name, _SHAPES_THAT_READ)
+        return self
+
+
+def _refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise ValueError for a key that nothing called `name` reads, unless it has its default.
+
+    With their defaults all keys stand in a resolved run file.
+    """
+    for key, names in readers.items():
+        if name not in names and getattr(section, key) != type(section).model_fields[key].default:
+            raise ValueError(f"{key} is for {', '.join(names)}, not for {name}; leave it out, or change name")

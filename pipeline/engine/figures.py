@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch.optim import Optimizer
 
 from pipeline.data.interface import LossTerms
 from pipeline.engine.step import StepResult
@@ -50,6 +51,11 @@ def weight_entropy(weights: Iterable[float]) -> float | None:
     if not (math.isfinite(total) and total > 0):
         return None
     return -sum(weight / total * math.log(weight / total) for weight in weights if weight > 0) + 0.0
+
+
+def learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """Those of the next update, for a line of metrics: `lr`, and `muon_lr` where muon takes matrices."""
+    return {"muon_lr" if group.get("is_hidden") else "lr": group["lr"] for group in optimizer.param_groups}
 
 
 def memory_record(device: torch.device) -> dict[str, int]:

@@ -19,7 +19,6 @@ CONFIG = "config.yaml"
 DS_CONFIG = "ds_config.json"
 MAY_DIFFER = (
     "name",
-    "steps",
     "out_dir",
     "deepspeed",
     "compile",
@@ -32,7 +31,8 @@ MAY_DIFFER = (
     "checkpoint",
     "log",
     "profile",
-    *(TOLD := ("optimizer.lr", "optimizer.muon_lr", "optimizer.grad_clip")),
+    "optimizer.implementation",
+    *(TOLD := ("steps", "optimizer.lr", "optimizer.muon_lr", "optimizer.grad_clip")),
 )
 """Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.
 

@@ -27,12 +27,17 @@ from pipeline.engine.checkpoint import (
 from pipeline.engine.compilation import compile_layers
 from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
-from pipeline.engine.figures import memory_record, training_record
+from pipeline.engine.figures import learning_rates, memory_record, training_record
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import RunLog
 from pipeline.engine.nonfinite import incident_record, respond
-from pipeline.engine.optimizer_state import check_locations, place_pieces, renew_working_weights
+from pipeline.engine.optimizer_state import (
+    base_optimizer,
+    check_locations,
+    place_pieces,
+    renew_working_weights,
+)
 from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
@@ -142,7 +147,7 @@ class TrainingRun:
         set_schedule(self.engine.lr_scheduler, self.step)
         if self._place.rank == 0:
             then, now = flat(manifest.config), flat(self._config.to_dict())
-            changed = [f"{key} {now[key]:g}, not {then[key]:g}" for key in TOLD if now[key] != then[key]]
+            changed = [f"{key} {now[key]:.9g}, not {then[key]:.9g}" for key in TOLD if now[key] != then[key]]
             with_what = f" with {', '.join(changed)}" if changed else ""
             print(f"{self._config.run_dir}: going on after step {self.step}{with_what}", file=sys.stderr)
 
@@ -180,7 +185,7 @@ class TrainingRun:
         is_told = False
         pace = Pace(int(self._tokens))
         while self.step < config.steps and not is_told:
-            lr = self.engine.get_lr()[0]
+            rates = learning_rates(base_optimizer(self.engine))
             self.peers.at(self.step)
             result = self.runner.run(self.step, told_to_stop=request.reason is not None)
             self.step += 1
@@ -198,7 +203,7 @@ class TrainingRun:
                 if self._utilisation:
                     speed |= self._utilisation.record(speed["tokens_per_s"])
                 figures = training_record(result, self._data.terms) | memory_record(self._place.device)
-                log.record(progress | figures | {"lr": lr} | speed)
+                log.record(progress | figures | rates | speed)
             with pace.paused():
                 if (is_told or self._due(config.checkpoint.every)) and not self._is_in_trouble:
                     self._saver.save(self.manifest())

@@ -7,7 +7,6 @@ Vectors (biases, norms) move as under AdamW, their ratio is 1. So have it Google
 adaptation what does not decay, and NVIDIA's FusedLAMB.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,27 +21,17 @@ class Lamb(WholeParameterOptimizer):
     def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], eps: float) -> None:
         super().__init__(groups, {"betas": betas, "eps": eps, "adapts": True})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update what has a gradient, which is used up. All ranks step together, on the same groups."""
-        assert closure is None, "DeepSpeed passes none"
-        for group in self.param_groups:
-            for flat in group["params"]:
-                if flat.grad is not None:
-                    placement = self.placement_of(flat)
-                    update = self._adam_direction(flat, group, placement)
-                    if group["adapts"]:
-                        self._make_as_long_as_parameters(update, flat, placement)
-                    flat.add_(update, alpha=-group["lr"])
+    def _update(self, flat: Tensor, group: dict[str, Any]) -> None:
+        placement = self.placement_of(flat)
+        update = self._adam_direction(flat, group, placement)
+        if group["adapts"]:
+            self._make_as_long_as_parameters(update, flat, placement)
+        flat.add_(update, alpha=-group["lr"])
 
     def _adam_direction(self, flat: Tensor, group: dict[str, Any], placement: Placement) -> Tensor:
-        """Put r + λx in the gradient's place, since a vector of its own would be as large as the model."""
+        """Put r + λx in the gradient's place."""
         assert flat.grad is not None
-        state = self.state[flat]
-        if not state:
-            state["step"] = torch.zeros((), device=flat.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(flat), torch.zeros_like(flat)
-        state["step"] += 1
+        state = self._next_state(flat, "exp_avg", "exp_avg_sq")
         beta1, beta2 = group["betas"]
         correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
         for piece in placement.own:

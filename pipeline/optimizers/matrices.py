@@ -34,6 +34,7 @@ class MatrixExchange:
         if self._is_any_cut:
             outgoing = torch.cat([piece.of(flat) for pieces in self._to for piece in pieces] or [flat[:0]])
             arrived = _all_to_all(outgoing.to(self._placement.device), self._to, self._from)
+            del outgoing  # or there were three of such vectors when they return
             self._replace_arrived(arrived, rule)
             returned = _all_to_all(arrived, self._from, self._to).to(flat.device)
             kept = [piece for pieces in self._to for piece in pieces]

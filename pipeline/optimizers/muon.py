@@ -52,25 +52,20 @@ class Muon(WholeParameterOptimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update what has a gradient, which is used up. All ranks step together, on the same groups."""
-        assert closure is None, "DeepSpeed passes none"
+        """As every optimizer of whole parameters; AdamW leaves the gradients as they are."""
+        # At stages 1 and 2 DeepSpeed steps a group at a time, which it makes the only one; with
+        # offload_optimizer the others have their gradients by then, and would move more than once.
         self._adamw.param_groups = [group for group in self.param_groups if not group["is_hidden"]]
         self._adamw.step()
-        for group in self.param_groups:
-            for flat in group["params"] if group["is_hidden"] else ():
-                if flat.grad is not None:
-                    self._update(flat, group)
+        super().step(closure)
 
     def _update(self, flat: Tensor, group: dict[str, Any]) -> None:
-        """Here, too, the update takes the gradient's place."""
+        if not group["is_hidden"]:  # AdamW has moved it
+            return
         assert flat.grad is not None
-        state = self.state[flat]
-        if not state:
-            state["step"] = torch.zeros((), device=flat.device)  # for who asks how far all have come
-            state["momentum_buffer"] = torch.zeros_like(flat)
-        state["step"] += 1
-        state["momentum_buffer"].lerp_(flat.grad, 1 - group["momentum"])
-        update = flat.grad.lerp_(state["momentum_buffer"], group["momentum"])
+        momentum = self._next_state(flat, "momentum_buffer")["momentum_buffer"]
+        momentum.lerp_(flat.grad, 1 - group["momentum"])
+        update = flat.grad.lerp_(momentum, group["momentum"])
         self._exchanges[flat].replace_each(update, self._direction)
         flat.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 

@@ -1,5 +1,6 @@
 """Where the elements of parameters lie: whole at first, in pieces of flat vectors once ZeRO has cut them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,30 @@ class WholeParameterOptimizer(Optimizer):
                 for number, parameter in enumerate(trained)
             }
         )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update what has a gradient, which is used up. All ranks step together, on the same groups."""
+        assert closure is None, "DeepSpeed passes none"
+        for group in self.param_groups:
+            for flat in group["params"]:
+                if flat.grad is not None:
+                    self._update(flat, group)
+
+    def _update(self, flat: Tensor, group: dict[str, Any]) -> None:
+        """Move `flat` by the rule. The update takes its gradient's place, since a vector of its own would be
+        as large as the model.
+        """
+        raise NotImplementedError
+
+    def _next_state(self, flat: Tensor, *names: str) -> dict[str, Any]:
+        """What the rule keeps of `flat`, with the step counted: by name a tensor like it, zero at first."""
+        state = self.state[flat]
+        if not state:
+            state["step"] = torch.zeros((), device=flat.device)
+            state.update({name: torch.zeros_like(flat) for name in names})
+        state["step"] += 1
+        return state
 
     def number_of(self, parameter: nn.Parameter) -> int:
         """The number of a trained parameter, the same on all ranks."""

@@ -41,6 +41,21 @@ def test_a_resolved_run_file_loads_to_itself(run_file):
     assert load_config(run_file(config.to_yaml()), []) == config
 
 
+@pytest.mark.parametrize("rule", ["adamw", "lamb", "muon", "sgd"])
+def test_a_resolved_run_file_has_all_keys_even_those_that_its_rule_does_not_read(run_file, rule):
+    config = load_config(run_file(), [f"optimizer.name={rule}", "schedule.name=cosine"])
+    assert {"momentum: 0.95", "implementation: torch", "decay_type: linear"} <= set(
+        config.to_yaml().replace("  ", "").splitlines()
+    )
+    assert load_config(run_file(config.to_yaml()), []) == config
+
+
+def test_a_rule_takes_what_it_reads(run_file):
+    keys = ("muon_lr=0.1", "momentum=0.9", "betas=[0.8,0.9]", "eps=1e-8", "weight_decay=0", "grad_clip=0")
+    config = load_config(run_file(), ["optimizer.name=muon", *(f"optimizer.{key}" for key in keys)])
+    assert (config.optimizer.momentum, config.optimizer.betas) == (0.9, (0.8, 0.9))
+
+
 @pytest.mark.parametrize(
     ("content", "overrides", "expected"),
     [
@@ -63,6 +78,16 @@ def test_a_resolved_run_file_loads_to_itself(run_file):
         (MINIMAL, ["masking.corruption=[0.5,0.1,0.1]"], ["masking", "must sum to 1, not 0.7"]),
         (MINIMAL, ["data.quota={noun: 3}"], ["data.quota sums to 3, batch.global_size is 256"]),
         (MINIMAL, ["data.quota=even"], ["data.quota", "'uniform' or 'proportional'"]),
+        (MINIMAL, ["optimizer.name=sgd", "optimizer.momentum=0.9"], ["momentum is for muon, not for sgd"]),
+        (MINIMAL, ["optimizer.name=sgd", "optimizer.betas=[0,0]"], ["betas is for adamw, lamb, muon, not"]),
+        (MINIMAL, ["optimizer.name=sgd", "optimizer.eps=1"], ["optimizer: eps is for adamw, lamb, muon"]),
+        (MINIMAL, ["optimizer.muon_lr=1"], ["optimizer: muon_lr is for muon, not for adamw; leave it out"]),
+        (MINIMAL, ["optimizer.name=lamb", "optimizer.momentum=0"], ["momentum is for muon, not for lamb"]),
+        (
+            MINIMAL,
+            ["schedule.decay_type=cosine"],
+            ["schedule: decay_type is for warmup_stable_decay, not for linear; leave it out, or change name"],
+        ),
         (MINIMAL, ["name=../x"], ["name", "pattern"]),
         (MINIMAL, ["steps"], ['"steps" is not of the form key=value']),
         ("name: x\ndata: {path: shards}\n", [], ['"steps" is missing', "Optimizer steps"]),

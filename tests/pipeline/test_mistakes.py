@@ -133,7 +133,7 @@ RUN_FILES = {
     ),
     "an implementation of another rule": (
         "optimizer: {name: lamb, implementation: apex}",
-        ["run.yaml: optimizer: implementation apex is one of adamw, not of lamb; leave it out"],
+        ["run.yaml: optimizer: implementation is for adamw, not for lamb; leave it out, or change name"],
     ),
     "Apex, which is not there": (
         "optimizer: {implementation: apex}",

@@ -7,36 +7,15 @@ from functools import cache
 from pathlib import Path
 
 import plain_torch
-import torch
-from deepspeed import zero
-from deepspeed.utils import safe_get_full_fp32_param
+from small_runs import fresh_model, full_parameters, run_config
 
-from pipeline.assembly import build_model, text_data, text_recipe
-from pipeline.config import RunConfig
+from pipeline.assembly import text_data
 from pipeline.engine.launch import join_ranks
 from pipeline.engine.training import Job, TrainingRun
 
-NUM_STEPS = 5
 NUM_TASKS = 9
-
-
-def run_config(keys, shards, precision="fp32"):
-    defaults = {
-        "name": "exactness",
-        "steps": NUM_STEPS,
-        "precision": precision,
-        # Proportional to the words to mask: unequal counts, and the rare tasks are absent from most steps.
-        "data": {"path": shards, "quota": "proportional"},
-        "model": {"size": "tiny", "num_layers": 1, "hidden_size": 32, "dropout": 0.1},
-        "schedule": {"name": "constant"},
-        "validate": {"every": 0},
-    }
-    return RunConfig.model_validate(defaults | keys)
-
-
-def fresh_model(config, data):
-    torch.manual_seed(0)
-    return build_model(config, text_recipe(config, data.shards))
+SMALL_CUTS = {"stage3_param_persistence_threshold": 0, "sub_group_size": 3_000}
+"""Or these few parameters would be on every rank at stage 3, and a group updated at once."""
 
 
 @cache
@@ -50,25 +29,26 @@ def train_plainly(keys_json, shards):
     return before, dict(network.named_parameters()), gradients
 
 
-def full_parameters(engine, network):
-    """Every parameter in full and in fp32, by DeepSpeed's own reader; all ranks must iterate together."""
-    for name, parameter in network.named_parameters():
-        if engine.zero_optimization_stage() > 0 and parameter.requires_grad:
-            yield name, safe_get_full_fp32_param(parameter).cpu()
-        else:
-            with zero.GatheredParameters([parameter]):
-                yield name, parameter.detach().float().cpu().clone()
-
-
 def largest_difference(some, others):
     return max(float((some[name] - others[name]).abs().max()) for name in others)
+
+
+def stage_3_facts(engine, network):
+    """How many parameters are whole on every rank; how many vectors are updated, of how many groups."""
+    if engine.zero_optimization_stage() < 3:
+        return {}
+    return {
+        "num_whole": sum(parameter.ds_persist for parameter in network.parameters()),
+        "num_vectors": len(engine.optimizer.fp32_partitioned_groups_flat),
+        "num_groups": len(engine.optimizer.param_groups),
+    }
 
 
 def run_case(case, shards, place):
     config = run_config(case["keys"], shards, case["precision"])
     data = text_data(config)
     model = fresh_model(config, data)
-    settings = {"zero_optimization": {"stage": case["stage"]}}
+    settings = {"zero_optimization": {"stage": case["stage"], **SMALL_CUTS}}
     run = TrainingRun(Job(config, settings, data, model, {}, place))
     counts = [run.runner.run(step).counts[:NUM_TASKS].tolist() for step in range(config.steps)]
     trained = dict(full_parameters(run.engine, model.network))
@@ -83,6 +63,7 @@ def run_case(case, shards, place):
         "gradient_difference": largest_difference(moved_by, gradients),
         "without_gradient": [n for n, p in plain.items() if p.requires_grad and n not in gradients],
         "counts": counts,
+        **stage_3_facts(run.engine, model.network),
     }
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from exactness_worker import fresh_model, full_parameters, run_config
+from small_runs import fresh_model, full_parameters, run_config
 
 from pipeline.assembly import text_data
 from pipeline.engine.launch import join_ranks

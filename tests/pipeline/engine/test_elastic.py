@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .saved import FIRST_STEPS, checkpoint, largest_difference, moments, parameters
+from .saved import ALL_STEPS, FIRST_STEPS, checkpoint, largest_difference, moments, parameters
 
 HERE = Path(__file__).parent
 ADAMW = {"optimizer": "adamw", "precision": "fp32", "lr": 1e-3}
@@ -93,6 +93,18 @@ def test_lamb_and_muon_go_on_however_parameters_are_cut(folder, ranks, kind, bef
     assert largest_difference(parameters(folder, uninterrupted, FIRST_STEPS), end) >= 1e-2
     assert largest_difference(parameters(folder, resumed), end) <= 1e-5
     assert largest_difference(moments(folder, resumed), moments(folder, uninterrupted)) <= 1e-6
+
+
+@pytest.mark.parametrize("stage", STAGES["muon"])
+def test_the_log_tells_both_rates_of_muon(folder, stage):
+    lines = (folder / name_of("muon", stage) / "metrics.jsonl").read_text().splitlines()
+    assert [(line["lr"], line["muon_lr"]) for line in map(json.loads, lines)] == [(1e-3, 0.02)] * ALL_STEPS
+
+
+@pytest.mark.parametrize("stage", STAGES["lamb"])
+def test_the_log_of_another_rule_tells_one_rate(folder, stage):
+    lines = (folder / name_of("lamb", stage) / "metrics.jsonl").read_text().splitlines()
+    assert all("muon_lr" not in line for line in map(json.loads, lines))
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS["bf16"])

@@ -139,6 +139,12 @@ def test_the_gradient_is_the_weighted_sum_of_the_task_gradients_of_the_pooled_ba
     assert results[name]["gradient_difference"] <= 1e-6
 
 
+@pytest.mark.parametrize("name", _named("stage3"))
+def test_stage_3_gathers_every_parameter_and_updates_them_part_by_part(results, name):
+    assert results[name]["num_whole"] == 0
+    assert results[name]["num_vectors"] > results[name]["num_groups"]
+
+
 @pytest.mark.parametrize("batches", _batches(world_size=1))
 def test_tasks_had_unequal_counts_and_one_that_had_been_seen_was_absent(results, batches):
     counts = results[f"minimax-{batches}-sgd-fp32-stage1"]["counts"]

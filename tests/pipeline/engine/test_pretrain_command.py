@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from data_prep.tagging.tag_map import load_tag_map
 from pipeline.assembly import flops_per_token, text_recipe
 from pipeline.data.shards import Shards
+from pipeline.engine.resume import find_start
 from pipeline.run_file import load_config
 
 TASK_NAMES = load_tag_map().task_names
@@ -193,8 +194,16 @@ def test_a_longer_run_goes_on_at_the_rate_of_its_own_schedule(run, shards, tmp_p
     shutil.copytree(run, tmp_path / "tiny")
     longer = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
     assert longer.returncode == 0, longer.stderr
+    assert "going on after step 6 with steps 8, not 6" in longer.stderr
     rates = [record["lr"] for record in records(tmp_path / "tiny")]
     assert rates[6:] == pytest.approx([1e-3 * 2 / 6, 1e-3 * 1 / 6])  # linear from step 2 to 8
+
+
+@pytest.mark.parametrize("implementation", ["apex", "deepspeed_cpu"])
+def test_a_run_may_go_on_with_another_implementation_of_its_rule(run, implementation):
+    config = load_config(run / "config.yaml", [f"optimizer.implementation={implementation}"])
+    recipe = text_recipe(config, Shards(config.data.path)).model_dump(mode="json")
+    assert find_start(config, recipe) == run / "checkpoints" / "step-00000006"
 
 
 @pytest.mark.parametrize("stage", [0, 3])

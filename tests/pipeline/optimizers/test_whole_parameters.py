@@ -99,3 +99,17 @@ def test_muon_leaves_all_that_is_not_hidden_to_adamw():
     assert torch.equal(*embedding)
     assert torch.equal(*bias)
     assert float((hidden[0] - hidden[1]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["lamb", "muon"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_step_moves_the_groups_that_are_there_alone(name, number):
+    """DeepSpeed steps one after another, with the gradients of all at hand where they are offloaded."""
+    (model, before) = twins((4, 4), (4,), (6, 4))
+    for parameter in model:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer = build_optimizer(model, OptimizerConfig(name=name), [model[2]])
+    optimizer.param_groups = [optimizer.param_groups[number]]
+    optimizer.step()
+    moved = [p for p, old in zip(model, before, strict=True) if not torch.equal(p, old)]
+    assert [id(p) for p in moved] == [id(p) for p in optimizer.param_groups[0]["params"]]

@@ -7,7 +7,6 @@ and a mask, as by anyone else who calls it, it is SDPA.
 
 import functools
 import itertools
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 UNPADDED = "unpadded"
-_LOG = logging.getLogger("pipeline.models")
 _FLASH_TYPES = (torch.bfloat16, torch.float16)
 _FLASH_CAPABILITY = (8, 0)
 """Of NVIDIA's Ampere."""
@@ -82,6 +80,8 @@ def flash_attention_runs(device: torch.device, dtype: torch.dtype, head_size: in
     )
 
 
+# A compiler would take the lengths of a batch's sequences for constants, and compile every batch anew.
+@torch.compiler.disable
 def unpadded_attention(
     module: nn.Module,
     query: Tensor,
@@ -141,12 +141,6 @@ def _sdpa(
         seen = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
         parts.append(seen.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts)
-
-
-@functools.cache
-def say_once(how: str) -> None:
-    """Tell the log how attention is computed."""
-    _LOG.info("attention: %s", how)
 
 
 AttentionInterface.register(UNPADDED, unpadded_attention)

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForPreTraining
 
 from pipeline.config import ModelConfig
-from pipeline.models.attention import say_once
 from pipeline.models.dimensions import Size, dimensions
 from pipeline.models.text import TextModel
 
@@ -60,7 +59,7 @@ class BertTaskModel(TextModel):
 
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the pooled output [B, D]."""
-        say_once("SDPA on padded sequences")
+        self.say_once("SDPA on padded sequences")
         hidden, pooled = self.network.bert(**{name: inputs[name] for name in self.input_names})[:2]
         masked = hidden.flatten(0, 1)[inputs["masked_positions"]]
         return self.network.cls.predictions.transform(masked), pooled

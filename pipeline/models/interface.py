@@ -38,11 +38,21 @@ class TaskModel(nn.Module, ABC):
         backward pass, or be compiled.
         """
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
-        """The weight matrices of the layers, before DeepSpeed cuts them: those for muon."""
-        return [
-            parameter for layer in self.layers() for parameter in layer.parameters() if parameter.ndim == 2
-        ]
+    def hidden_matrices(self) -> dict[nn.Parameter, int]:
+        """The weights of the layers, before DeepSpeed cuts them, that are for muon.
+
+        With each the number of matrices of equal shape that it stacks, one's rows after another's.
+        """
+        return {
+            parameter: 1 for layer in self.layers() for parameter in layer.parameters() if parameter.ndim == 2
+        }
+
+    def unseen_flops(self, inputs: dict[str, Tensor]) -> int:
+        """FLOPs of a forward pass that dense attention spends on pairs which the model's masks hide.
+
+        Those of layers that see a part of a sequence; padding counts as seen.
+        """
+        return 0
 
     @abstractmethod
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

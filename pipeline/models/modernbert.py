@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from pipeline.config import ModelConfig
-from pipeline.models.attention import UNPADDED, Pieces, flash_attention_runs, say_once
+from pipeline.models.attention import UNPADDED, Pieces, flash_attention_runs
 from pipeline.models.dimensions import Size, dimensions
 from pipeline.models.text import TextModel
 
@@ -89,6 +89,24 @@ class ModernBertTaskModel(TextModel):
         """Attention and feed-forward, `num_layers` times."""
         return list(self.network.model.layers)
 
+    def hidden_matrices(self) -> dict[nn.Parameter, int]:
+        """As of all models; query, key and value lie in one weight, and so do feed-forward and its gate."""
+        stacked: dict[nn.Parameter, int] = {}
+        for layer in self.network.model.layers:
+            stacked |= {layer.attn.Wqkv.weight: 3, layer.mlp.Wi.weight: 2}
+        return super().hidden_matrices() | stacked
+
+    def unseen_flops(self, inputs: dict[str, Tensor]) -> int:
+        """Those of local layers, beyond their window."""
+        config, layers = self.network.config, self.network.model.layers
+        num_local = sum(layer.attention_type == "sliding_attention" for layer in layers)
+        num_sequences, length = inputs["input_ids"].shape
+        reach = min(config.sliding_window, length - 1)
+        num_seen = length + 2 * reach * length - reach * (reach + 1)
+        num_unseen = num_sequences * (length**2 - num_seen)
+        # Two products, query with key and weight with value, two operations for each element of a piece.
+        return 4 * config.hidden_size * num_unseen * num_local
+
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the first pieces' outputs [B, D]."""
         masked, first = self._unpadded(inputs) if self._unpads else self._padded(inputs)
@@ -100,14 +118,14 @@ class ModernBertTaskModel(TextModel):
 
     def _padded(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Hidden states of masked [N, D] and first pieces [B, D], from sequences [B, L]."""
-        say_once("SDPA on padded sequences")
+        self.say_once("SDPA on padded sequences")
         hidden = self.network.model(**{name: inputs[name] for name in self.input_names})[0]
         return hidden.flatten(0, 1)[inputs["masked_positions"]], hidden[:, 0]
 
     def _unpadded(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The same, from pieces [1, P]."""
         pieces = self._pieces(inputs)
-        say_once("FlashAttention without padding" if pieces.with_flash else "SDPA without padding")
+        self.say_once("FlashAttention without padding" if pieces.with_flash else "SDPA without padding")
         hidden = self.network.model(
             input_ids=inputs["input_ids"].flatten()[pieces.positions][None],
             position_ids=pieces.of_sequence[None],

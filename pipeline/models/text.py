@@ -1,5 +1,6 @@
 """What all text models share: masked words and sentence pairs become losses per task, and scores."""
 
+import logging
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel
 
 from data_prep.schema import NO_LABEL
 from pipeline.models.interface import Scores, TaskModel
+
+_LOG = logging.getLogger("pipeline.models")
 
 
 class TaskLossLinear(nn.Linear):
@@ -48,6 +51,7 @@ class TextModel(TaskModel):
         self.network = network
         self._num_word_terms = num_word_terms
         self._with_nsp = with_nsp
+        self._said: set[str] = set()
 
     @abstractmethod
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -56,6 +60,12 @@ class TextModel(TaskModel):
     @abstractmethod
     def pair_logits(self, pooled: Tensor) -> Tensor:
         """Logits [B, 2] of next-sentence prediction from the sequences' vectors [B, D]."""
+
+    def say_once(self, how: str) -> None:
+        """Tell the log how this model computes attention; one that is simulated speaks for itself alone."""
+        if how not in self._said:
+            self._said.add(how)
+            _LOG.info("attention: %s", how)
 
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Loss sums [M] fp32, counts [M] int64: the word terms, then next-sentence prediction if trained."""

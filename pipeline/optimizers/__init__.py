@@ -1,6 +1,7 @@
 """The update rules of a run file. Adding one is a file, and a line in `build_optimizer`."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ Group = dict[str, Any]
 def build_optimizer(
     model: nn.Module,
     config: OptimizerConfig,
-    hidden: Iterable[nn.Parameter] = (),
+    hidden: Mapping[nn.Parameter, int] = MappingProxyType({}),
     dtype: torch.dtype = torch.float32,
 ) -> Optimizer:
     """The optimizer of a model's trained parameters; biases and norms (all vectors) do not decay.
@@ -26,7 +27,7 @@ def build_optimizer(
     Args:
         model: as it is before DeepSpeed cuts its parameters.
         config: the section `optimizer` of a run file.
-        hidden: the matrices that muon takes.
+        hidden: the weights that muon takes, with the number of matrices that each stacks.
         dtype: in which muon multiplies matrices.
 
     Raises:
@@ -45,13 +46,12 @@ def build_optimizer(
         case "lamb":
             return Lamb([matrices, vectors | {"adapts": False}], betas=config.betas, eps=config.eps)
         case "muon":
-            taken = {id(parameter) for parameter in hidden}
             hidden_group = matrices | {
-                "params": [p for p in matrices["params"] if id(p) in taken],
+                "params": [p for p in matrices["params"] if p in hidden],
                 "lr": config.muon_lr,
             }
-            matrices["params"] = [p for p in matrices["params"] if id(p) not in taken]
+            matrices["params"] = [p for p in matrices["params"] if p not in hidden]
             adamw = [group | {"betas": config.betas, "eps": config.eps} for group in (matrices, vectors)]
-            return Muon(hidden_group, adamw, momentum=config.momentum, dtype=dtype)
+            return Muon(hidden_group, adamw, hidden, momentum=config.momentum, dtype=dtype)
         case "sgd":
             return torch.optim.SGD([matrices, vectors], lr=config.lr)

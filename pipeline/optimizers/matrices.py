@@ -27,7 +27,7 @@ class MatrixExchange:
         self._is_any_cut = bool(owners)
 
     def replace_each(self, flat: Tensor, rule: Callable[[Tensor], Tensor]) -> None:
-        """Replace each matrix [R, C] in a vector by what `rule` makes of it, with the other ranks."""
+        """Replace each parameter in a vector, in its shape, by what `rule` makes of it; with other ranks."""
         for piece in self._whole:
             matrix = piece.of(flat).view(self._shapes[piece.number])
             matrix.copy_(rule(matrix.to(self._placement.device)))

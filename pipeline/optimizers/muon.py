@@ -8,11 +8,11 @@ taken, so that clipping cuts the update, and moves the momentum even in a step w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from pipeline.optimizers.matrices import MatrixExchange
@@ -30,13 +30,20 @@ class Muon(WholeParameterOptimizer):
     Args:
         hidden: whose parameters are all matrices.
         others: groups of all else.
+        num_stacked: of each weight of `hidden` the number of matrices [R, C] that it stacks to [M·R, C].
         momentum: decay of the gradients' moving average.
         dtype: in which matrices are multiplied; all else is in fp32.
     """
 
     def __init__(
-        self, hidden: dict[str, Any], others: list[dict[str, Any]], momentum: float, dtype: torch.dtype
+        self,
+        hidden: dict[str, Any],
+        others: list[dict[str, Any]],
+        num_stacked: Mapping[nn.Parameter, int],
+        momentum: float,
+        dtype: torch.dtype,
     ) -> None:
+        self._num_stacked = [num_stacked.get(p, 0) for group in (*others, hidden) for p in group["params"]]
         self._adamw = AdamW([{**group, "is_hidden": False} for group in others], fused=True)
         hidden = {**hidden, "momentum": momentum, "is_hidden": True}
         super().__init__([*self._adamw.param_groups, hidden], {})
@@ -46,9 +53,11 @@ class Muon(WholeParameterOptimizer):
     def place(self, placements: dict[Tensor, Placement]) -> None:
         """Take the vectors of `placements`, and decide which rank puts which cut matrix together."""
         super().place(placements)
-        self._exchanges = {
-            flat: MatrixExchange(placement, self.shapes) for flat, placement in placements.items()
-        }
+        shapes = [
+            torch.Size((number, shape[0] // number, shape[1])) if number else shape
+            for number, shape in zip(self._num_stacked, self.shapes, strict=True)
+        ]
+        self._exchanges = {flat: MatrixExchange(placement, shapes) for flat, placement in placements.items()}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -69,9 +78,11 @@ class Muon(WholeParameterOptimizer):
         self._exchanges[flat].replace_each(update, self._direction)
         flat.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
-    def _direction(self, matrix: Tensor) -> Tensor:
-        num_rows, num_columns = matrix.shape
-        return orthogonalize(matrix, self._dtype) * math.sqrt(max(1, num_rows / num_columns))
+    def _direction(self, stacked: Tensor) -> Tensor:
+        """Of a weight's matrices [M, R, C], each for itself."""
+        _, num_rows, num_columns = stacked.shape
+        directions = torch.stack([orthogonalize(matrix, self._dtype) for matrix in stacked])
+        return directions.mul_(math.sqrt(max(1, num_rows / num_columns)))
 
 
 def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:

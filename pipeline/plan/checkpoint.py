@@ -49,7 +49,7 @@ def _moments_of_a_matrix(config: OptimizerConfig, *, is_hidden: bool) -> int:
     """Those that the optimizer has after a step with a small one, which all implementations have alike."""
     matrix = nn.Parameter(torch.ones(1, 1))
     torchs = config.model_copy(update={"implementation": "torch"})
-    optimizer = build_optimizer(nn.ParameterList([matrix]), torchs, [matrix] if is_hidden else [])
+    optimizer = build_optimizer(nn.ParameterList([matrix]), torchs, {matrix: 1} if is_hidden else {})
     matrix.sum().backward()
     optimizer.step()
     state = optimizer.state[matrix]

@@ -21,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.models.interface import TaskModel
 from pipeline.plan.gpu_operations import gpu_operations
 
+_PASSES = 3
+"""FLOPs of forward and backward pass in those of the forward pass, for a product of two activations."""
 Device = Literal["gpu", "cpu"]
 MakeCase = Callable[[bool], tuple[TaskModel, dict[str, Tensor]]]
 """A model and a micro-batch, made without data; True where the logits are to be kept whatever their size."""
@@ -36,10 +38,11 @@ class PassCounts:
     """
 
     forward_flops: int
+    """Hardware FLOPs of the forward pass alone."""
     flops: int
-    """Model FLOPs."""
+    """Model FLOPs: attention counts where it sees."""
     hardware_flops: int
-    """With those of layers that run again in the backward pass."""
+    """With dense attention, and with layers that run again in the backward pass."""
     activation_bytes: int
     """With each gradient dropped as soon as its parameter has it."""
     activation_and_gradient_bytes: int
@@ -80,13 +83,20 @@ def count_pass(
             prepare(model)
         return model, inputs
 
-    forward_flops, flops = count_flops(make, dtype)
-    hardware_flops = count_flops(make_prepared, dtype)[1] if prepare else flops
+    forward_flops, dense_flops, unseen_flops = _dense_flops(make, dtype)
+    flops = dense_flops - _PASSES * unseen_flops
+    hardware_flops = _dense_flops(make_prepared, dtype)[1] if prepare else dense_flops
     return PassCounts(forward_flops, flops, hardware_flops, *_peak_bytes(make_prepared, dtype, device))
 
 
 def count_flops(make: MakeCase, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
-    """Those of the forward pass, and of forward and backward pass, of what `make` makes."""
+    """Model FLOPs of the forward pass, and of forward and backward pass, of what `make` makes."""
+    forward_flops, flops, unseen_flops = _dense_flops(make, dtype)
+    return forward_flops - unseen_flops, flops - _PASSES * unseen_flops
+
+
+def _dense_flops(make: MakeCase, dtype: torch.dtype) -> tuple[int, int, int]:
+    """As `count_flops`, with all pairs of attention; then those of the forward pass for pairs unseen."""
     flops = FlopCounterMode(display=False)
     with without_data(dtype):
         model, inputs = make(True)
@@ -94,7 +104,7 @@ def count_flops(make: MakeCase, dtype: torch.dtype = torch.float32) -> tuple[int
             loss = _loss(model, inputs)
             forward_flops = flops.get_total_flops()
             loss.backward()
-    return forward_flops, flops.get_total_flops()
+    return forward_flops, flops.get_total_flops(), model.unseen_flops(inputs)
 
 
 @contextmanager

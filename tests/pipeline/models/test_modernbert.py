@@ -1,15 +1,18 @@
 """ModernBERT: the losses of transformers' own head, and on pieces alone those of padded sequences."""
 
 import itertools
+import logging
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from transformers import ModernBertForMaskedLM
 
 from pipeline.config import ModelConfig
 from pipeline.data.text_batch import empty_inputs
+from pipeline.engine.activation_checkpointing import checkpoint_layers
 from pipeline.models import attention, modernbert
 from pipeline.models.attention import flash_attention_runs
 from pipeline.models.modernbert import ModernBertTaskModel, modernbert_config
@@ -145,10 +148,52 @@ def test_checkpointed_activations_change_no_gradient(batch_of, losses_and_gradie
     inputs = batch_of([150, 30, 97])
     model = model_of(unpad=True)
     sums, _, gradients = losses_and_gradients(model, inputs)
-    model.network.activation_checkpointing_enable()
+    times = []
+    for layer in model.layers():
+        layer.attn.register_forward_pre_hook(lambda *_: times.append(1))
+    checkpoint_layers(model.layers(), {"activation_checkpointing": {}})
     again, _, checkpointed = losses_and_gradients(model, inputs)
+    assert len(times) == 2 * len(model.layers())
     assert again.equal(sums)
+    assert checkpointed.keys() == gradients.keys()
     assert all(checkpointed[name].equal(gradient) for name, gradient in gradients.items())
+
+
+def test_compiled_layers_break_at_attention_alone_and_batches_of_other_lengths_compile_nothing_anew(
+    batch_of, losses_and_gradients
+):
+    torch.compiler.reset()
+    counters.clear()
+    model = model_of(unpad=True)
+    expected = [losses_and_gradients(model, batch_of(lengths))[0] for lengths in LENGTHS.values()]
+    for layer in model.layers():
+        layer.forward = torch.compile(layer.forward, dynamic=True, backend="eager")
+    num_graphs = []
+    for lengths, sums in zip(LENGTHS.values(), expected, strict=True):
+        torch.testing.assert_close(losses_and_gradients(model, batch_of(lengths))[0], sums)
+        num_graphs.append(counters["stats"]["unique_graphs"])
+    assert num_graphs == [num_graphs[0]] * len(LENGTHS) != [0] * len(LENGTHS)
+    assert all("unpadded_attention" in reason for reason in counters["graph_break"])
+
+
+@pytest.mark.parametrize("unpad", [True, False])
+def test_a_model_says_once_how_attention_is_computed_whatever_another_one_has_said(unpad, batch_of, caplog):
+    inputs = batch_of([40, 7])
+    model_of(unpad=unpad).task_losses(inputs)
+    model = model_of(unpad=unpad)
+    with caplog.at_level(logging.INFO, logger="pipeline.models"):
+        model.task_losses(inputs)
+        model.task_losses(inputs)
+    expected = "SDPA without padding" if unpad else "SDPA on padded sequences"
+    assert caplog.messages == [f"attention: {expected}"]
+
+
+def test_muon_is_told_of_the_matrices_that_lie_in_one_weight():
+    model = model_of(num_layers=1)
+    names = {id(parameter): name for name, parameter in model.layers()[0].named_parameters()}
+    found = {names[id(parameter)]: number for parameter, number in model.hidden_matrices().items()}
+    in_one = {"attn.Wqkv.weight": 3, "mlp.Wi.weight": 2}
+    assert found == in_one | {"attn.Wo.weight": 1, "mlp.Wo.weight": 1}
 
 
 def test_the_network_by_itself_reads_padded_sequences_as_transformers_does(batch_of):

@@ -77,7 +77,7 @@ def test_muon_in_bf16_is_torchs_muon(shape):
     models = twins(shape)
     config = OptimizerConfig(name="muon", muon_lr=0.02, weight_decay=0.1)
     optimizers = (
-        build_optimizer(models[0], config, models[0], torch.bfloat16),
+        build_optimizer(models[0], config, dict.fromkeys(models[0], 1), torch.bfloat16),
         torch.optim.Muon(models[1], lr=0.02, weight_decay=0.1, momentum=0.95),
     )
     before = models[1][0].detach().clone()
@@ -87,10 +87,29 @@ def test_muon_in_bf16_is_torchs_muon(shape):
     assert float((models[0][0] - models[1][0]).abs().max()) <= 0.02 * change
 
 
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24)], ids=["wide", "tall"])
+def test_muon_takes_each_matrix_of_a_weight_that_stacks_several_for_itself(shape):
+    apart = nn.ParameterList([nn.Parameter(size * torch.randn(shape)) for size in (1, 2, 3)])
+    stacked = nn.ParameterList([nn.Parameter(torch.cat(list(apart)).detach())])
+    config = OptimizerConfig(name="muon", muon_lr=0.02, weight_decay=0.1)
+    optimizers = [
+        build_optimizer(stacked, config, {stacked[0]: 3}),
+        build_optimizer(apart, config, dict.fromkeys(apart, 1)),
+    ]
+    for _ in range(3):
+        gradients = [size * torch.randn(shape) for size in (1, 2, 3)]
+        stacked[0].grad = torch.cat(gradients)
+        for matrix, gradient in zip(apart, gradients, strict=True):
+            matrix.grad = gradient
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(stacked[0], torch.cat(list(apart)))
+
+
 def test_muon_leaves_all_that_is_not_hidden_to_adamw():
     models = twins((6, 4), (4, 4), (4,))
     optimizers = (
-        build_optimizer(models[0], OptimizerConfig(name="muon"), [models[0][1]]),
+        build_optimizer(models[0], OptimizerConfig(name="muon"), {models[0][1]: 1}),
         build_optimizer(models[1], OptimizerConfig()),
     )
     for _ in range(3):

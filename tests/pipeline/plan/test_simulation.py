@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.assembly import build_model, planned_case, text_data, text_recipe
-from pipeline.plan.simulation import count_parameters, count_pass, without_data
+from pipeline.plan.simulation import count_flops, count_parameters, count_pass, without_data
 from pipeline.run_file import load_config
 
 from .conftest import CONFIGS
@@ -55,8 +55,21 @@ def _compare_flops(config, inputs):
         return case.make(keep_logits)[0], {name: torch.zeros_like(value) for name, value in inputs.items()}
 
     counts = count_pass(same_shapes, torch.float32, "cpu")
-    assert counts.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert counts.flops == counts.hardware_flops == pytest.approx(counter.get_total_flops(), rel=0.01)
     assert counts.forward_flops == pytest.approx(forward_flops, rel=0.01)
+
+
+@pytest.mark.parametrize("unpad", ["true", "false"])
+def test_local_layers_count_in_model_flops_what_they_see_and_in_those_of_the_hardware_everything(unpad):
+    keys = ["data.path=none", "batch.micro_size=2", "batch.global_size=2", MODERNBERT, "model.num_layers=4"]
+    config = load_config(CONFIGS / "tiny.yaml", [*keys, f"model.unpad={unpad}", "model.vocab_size=200"])
+    make = planned_case(config, 300).make
+    counts = count_pass(make, torch.float32, "cpu")
+    places = torch.arange(300)
+    num_unseen = int(((places[:, None] - places).abs() > 64).sum())
+    unseen_flops = 2 * 4 * 128 * 2 * num_unseen  # sequences × (2 products × 2) × width × local layers
+    assert counts.hardware_flops - counts.flops == 3 * unseen_flops
+    assert count_flops(make) == (counts.forward_flops - unseen_flops, counts.flops)
 
 
 def test_masked_pieces_are_those_of_real_batches_but_for_words_of_several_pieces(config):

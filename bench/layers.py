@@ -140,8 +140,8 @@ def peak_of(config: Any, sections: dict[str, Any]) -> int | None:
 
 def planned_bytes(config: Any, sections: dict[str, Any]) -> int:
     """What `pipeline plan --device cpu` says."""
-    from pipeline.assembly import planned_case
     from pipeline.plan.run_plan import plan_run
+    from pipeline.plan.text_case import planned_case
 
     settings = {"zero_optimization": {"stage": STAGE}, **sections}
     return plan_run(config, settings, planned_case(config, None), 1, "cpu", None).memory[STAGE].peak

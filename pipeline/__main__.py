@@ -53,48 +53,16 @@ def pretrain(
     refuse_below_a_file(run_config.run_dir, "out_dir")
 
     # Only now what takes seconds to import: a typo is told at once.
-    import torch
-
-    from pipeline.assembly import build_model, flops_per_token, text_data, text_recipe
-    from pipeline.data.shards import Shards
-    from pipeline.data.text import task_quotas
-    from pipeline.engine.activation_checkpointing import num_checkpointed
-    from pipeline.engine.compilation import check_compiler
-    from pipeline.engine.ds_config import ds_settings_of
-    from pipeline.engine.launch import RanksApartError, join_ranks, launched_world_size
+    from pipeline.engine.launch import RanksApartError
     from pipeline.engine.pretrain import pretrain as run_pretraining
-    from pipeline.engine.resume import find_start, locate_start
-    from pipeline.engine.training import Job
-    from pipeline.models.warm_start import load_folder
+    from pipeline.preparation import prepare
 
-    ds_settings = ds_settings_of(run_config, launched_world_size())
-    if run_config.compile:
-        check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
-    shards = Shards(run_config.data.path)
-    start = locate_start(run_config)
-    recipe = text_recipe(run_config, shards, start)
-    task_quotas(run_config.data.quota, shards.manifest)
-    find_start(run_config, recipe.model_dump(mode="json"))
-    torch.manual_seed(run_config.seed)
-    model = build_model(run_config, recipe)
-    num_checkpointed(model.layers(), ds_settings, run_config.deepspeed)  # refuses more than there are
-    folder = None if start else run_config.model.init_from
-    loaded = load_folder(model.network, folder) if folder else None
-    data = text_data(run_config)
-    if data.absent_tasks and is_first_of_node():
-        absent = ", ".join(data.absent_tasks)
-        print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
     try:
-        place = join_ranks(run_config.timeout_s)
+        job = prepare(run_config)
     except RanksApartError as error:
         print(f"pipeline: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
-    if loaded and place.rank == 0:
-        print(f"{run_config.run_dir}: {loaded}", file=sys.stderr)
-    # Only the first rank writes a log.
-    flops = flops_per_token(run_config, shards, recipe) if place.rank == 0 else None
-    run_pretraining(Job(run_config, ds_settings, data, model, recipe.model_dump(mode="json"), place, flops))
+    run_pretraining(job)
 
 
 @app.command(epilog="Example: pipeline tail runs/first --follow")
@@ -165,11 +133,11 @@ def plan(
     from pipeline.engine import workarounds
 
     workarounds.before_import()
-    from pipeline.assembly import planned_case
     from pipeline.engine.ds_config import given_ds_config
     from pipeline.plan.duration import speed_of
     from pipeline.plan.report import plan_to_dict, print_plan
     from pipeline.plan.run_plan import plan_run
+    from pipeline.plan.text_case import planned_case
 
     speed = speed_of(throughput, mfu, peak_tflops)
     ds_settings = given_ds_config(run_config, world_size)

@@ -1,31 +1,22 @@
 """The one place that knows which data and which model a run file's backbone means."""
 
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.initialization import no_init_weights
 
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
-from data_prep.passes.job import Settings
 from data_prep.schema import MANIFEST
-from data_prep.tagging.tag_map import load_tag_map
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.data.shards import Shards
-from pipeline.data.text import UNTAGGED, TextData, check_next_sentence, loss_terms, task_quotas
-from pipeline.data.text_plan import masked_per_sequence, text_inputs, tokens_per_sequence
+from pipeline.data.text import UNTAGGED, TextData, loss_terms
 from pipeline.data.tokenizer_match import refuse_other_tokenizer
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters, read_manifest
 from pipeline.models.backbones import BACKBONES
 from pipeline.models.text import TextModel
 from pipeline.models.warm_start import WarmStart, read_warm_start
-from pipeline.plan.loss_shapes import LossShapes
-from pipeline.plan.run_plan import PlannedCase
-from pipeline.plan.simulation import count_flops
-from pipeline.plan.tasks import TaskGroup
 
 
 class TextRecipe(BaseModel):
@@ -60,7 +51,7 @@ def text_recipe(config: RunConfig, shards: Shards, start: Path | None = None) ->
         UserError: the vocabulary, or the folder of the first parameters, does not fit.
     """
     manifest = shards.manifest
-    warm_start = _warm_start_of(start) if start else _warm_start(config, manifest.sequence_length, shards)
+    warm_start = _kept_warm_start(start) if start else warm_start_of(config, manifest.sequence_length, shards)
     vocab_size = warm_start.vocab_size if warm_start else config.model.vocab_size or manifest.vocab_size
     if vocab_size < manifest.vocab_size and not warm_start:
         raise UserError(
@@ -78,19 +69,23 @@ def text_recipe(config: RunConfig, shards: Shards, start: Path | None = None) ->
     )
 
 
-def _warm_start_of(checkpoint: Path) -> WarmStart | None:
+def _kept_warm_start(checkpoint: Path) -> WarmStart | None:
     """What the run of a checkpoint began with."""
     kept = read_manifest(checkpoint).model.get("warm_start")
     return WarmStart.model_validate(kept) if kept else None
 
 
-def _warm_start(config: RunConfig, sequence_length: int, shards: Shards | None) -> WarmStart | None:
-    """What the folder `model.init_from` decides, if it is given; with shards it must have their tokenizer."""
+def warm_start_of(config: RunConfig, sequence_length: int, shards: Shards | None) -> WarmStart | None:
+    """What the folder `model.init_from` decides, if it is given; with shards it must have their tokenizer.
+
+    Raises:
+        UserError: the folder cannot be trained, or fits neither the run file nor the shards.
+    """
     folder = config.model.init_from
     if folder is None:
         return None
     # Dimensions alone are asked of it, which no vocabulary changes.
-    own_config = partial(_own_network_config, vocab_size=1, sequence_length=sequence_length, pad_id=0)
+    own_config = _own_config(vocab_size=1, sequence_length=sequence_length, pad_id=0)
     found = read_warm_start(folder, config.model, sequence_length, own_config)
     if shards:
         refuse_other_tokenizer(folder, shards)
@@ -98,25 +93,24 @@ def _warm_start(config: RunConfig, sequence_length: int, shards: Shards | None) 
     return found
 
 
-def _own_network_config(
-    model: ModelConfig, vocab_size: int, sequence_length: int, pad_id: int
-) -> PreTrainedConfig:
-    """The configuration that a run file's model section alone means."""
-    try:
-        return BACKBONES[model.backbone].configure(model, vocab_size, sequence_length, pad_id)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+def _own_config(
+    vocab_size: int, sequence_length: int, pad_id: int
+) -> Callable[[ModelConfig], PreTrainedConfig]:
+    """What makes the configuration that a run file's model section alone means."""
+
+    def own_config(model: ModelConfig) -> PreTrainedConfig:
+        try:
+            return BACKBONES[model.backbone].configure(model, vocab_size, sequence_length, pad_id)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    return own_config
 
 
 def build_model(config: RunConfig, recipe: TextRecipe) -> TextModel:
     """A model with fresh parameters, drawn from torch's generator."""
     terms = loss_terms(recipe.task_names, config.masking, config.objective)
-    own_config = partial(
-        _own_network_config,
-        vocab_size=recipe.vocab_size,
-        sequence_length=recipe.sequence_length,
-        pad_id=recipe.pad_id,
-    )
+    own_config = _own_config(recipe.vocab_size, recipe.sequence_length, recipe.pad_id)
     if recipe.warm_start:
         network_config = recipe.warm_start.network_config(config.model, own_config)
     else:
@@ -137,81 +131,3 @@ def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tup
     model = build_model(config, recipe)
     load_parameters(checkpoint, manifest, model.network)
     return model.eval(), recipe
-
-
-def planned_case(config: RunConfig, sequence_length: int | None) -> PlannedCase:
-    """Data and model of a run file for a plan; `sequence_length` is for want of shards.
-
-    Raises:
-        UserError: shards that do not fit the run file, or a length beside shards that have another.
-    """
-    if not (config.data.path / MANIFEST).is_file():
-        return _case_without_shards(config, sequence_length or Settings().sequence_length)
-    shards = Shards(config.data.path)
-    manifest = shards.manifest
-    if sequence_length not in (None, manifest.sequence_length):
-        raise UserError(
-            f"--sequence-length {sequence_length}: the sequences in {shards.folder} have "
-            f"{manifest.sequence_length} pieces; leave it out"
-        )
-    check_next_sentence(shards, config.objective)
-    return _case_with_shards(config, shards, text_recipe(config, shards))
-
-
-def _case_with_shards(config: RunConfig, shards: Shards, recipe: TextRecipe) -> PlannedCase:
-    manifest = shards.manifest
-    quotas = task_quotas(config.data.quota, manifest)
-    names = manifest.task_names
-    groups = [
-        TaskGroup(name, manifest.train_rows(name), tokens_per_sequence(manifest, name), quota)
-        for name, quota in zip(names, quotas, strict=True)
-    ]
-    masked = [masked_per_sequence(manifest, name, config.masking) for name in names]
-    shares = [quota / sum(quotas) for quota in quotas]
-    return _planned_case(
-        config,
-        recipe,
-        tokens=sum(s * group.tokens_per_sequence for s, group in zip(shares, groups, strict=True)),
-        masked=sum(s * number for s, number in zip(shares, masked, strict=True)),
-        groups=groups,
-    )
-
-
-def flops_per_token(config: RunConfig, shards: Shards, recipe: TextRecipe) -> float:
-    """Of a text model's forward and backward pass, in full sequences of the shards."""
-    case = _case_with_shards(config, shards, recipe)
-    _, flops = count_flops(case.make)
-    return flops / (config.batch.micro_size * case.sequence_length)
-
-
-def _case_without_shards(config: RunConfig, sequence_length: int) -> PlannedCase:
-    """With the tasks and the vocabulary that data_prep has by default, and all sequences full."""
-    warm_start = _warm_start(config, sequence_length, None)
-    recipe = TextRecipe(
-        task_names=list(load_tag_map().tasks),
-        vocab_size=warm_start.vocab_size if warm_start else config.model.vocab_size or Settings().vocab_size,
-        sequence_length=sequence_length,
-        pad_id=0,
-        tokenizer_sha256="",
-        shards_sha256="",
-        warm_start=warm_start,
-    )
-    masked = config.masking.rate * sequence_length
-    return _planned_case(config, recipe, tokens=sequence_length, masked=masked, groups=None)
-
-
-def _planned_case(
-    config: RunConfig, recipe: TextRecipe, *, tokens: float, masked: float, groups: list[TaskGroup] | None
-) -> PlannedCase:
-    num_sequences = config.batch.micro_size
-    num_masked = max(1, round(num_sequences * masked))
-
-    def make(keep_logits: bool) -> tuple[TextModel, dict[str, Tensor]]:
-        with no_init_weights():  # drawing them may look at what was drawn, and here are no values
-            model = build_model(config, recipe)
-        network = model.network
-        network.tie_weights()  # which is left out with it
-        network.set_output_embeddings(LossShapes(network.get_output_embeddings(), keep_logits=keep_logits))
-        return model, text_inputs(num_sequences, recipe.sequence_length, num_masked)
-
-    return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, make)

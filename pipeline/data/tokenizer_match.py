@@ -14,6 +14,8 @@ from pipeline.data.shards import Shards
 _DECISIVE = ("normalizer", "pre_tokenizer", "model", "added_tokens")
 """Parts of a tokenizer.json that decide pieces and ids. Templates, padding, truncation and decoder do not."""
 _VOCABULARY = "vocab.txt"
+_NO_TOKENIZER = (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError)
+"""What transformers raises where a folder's files are malformed, or ask for a package that is not here."""
 _WRITE_JSON = (
     'write its tokenizer.json (python -c "from transformers import AutoTokenizer; AutoTokenizer.'
     "from_pretrained('FOLDER').save_pretrained('FOLDER')\") and "
@@ -57,11 +59,16 @@ def _tokenizer_of(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     # It knows from tokenizer_config.json whether letters are lower-cased, which a list of pieces cannot say.
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    ).backend_tokenizer
-    tokenizer.add_special_tokens(list(SPECIALS))
-    return tokenizer
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        rules: Tokenizer = tokenizer.backend_tokenizer
+    except _NO_TOKENIZER as error:
+        raise UserError(
+            f"model.init_from: {folder}: {_VOCABULARY} and tokenizer_config.json make no tokenizer "
+            f"({type(error).__name__}: {error}); download or export it again"
+        ) from error
+    rules.add_special_tokens(list(SPECIALS))
+    return rules
 
 
 def _settings(tokenizer: Tokenizer) -> dict[str, Any]:

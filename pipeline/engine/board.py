@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 _OF_RUN = {
-    "train": ("loss", "average_loss", "worst_loss", "lr", "grad_norm"),
+    "train": ("loss", "average_loss", "worst_loss", "lr", "muon_lr", "grad_norm"),
     "weights": ("weight_entropy", "num_effective_tasks"),
     "speed": ("step_time_s", "data_wait_s", "tokens_per_s", "tflops_per_s", "mfu"),
     "memory": ("host_memory_bytes", "device_memory_bytes"),

@@ -3,6 +3,7 @@
 DeepSpeed's `engine.compile` would trace into the loss kernel, which is compiled already, and warn about it.
 """
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import UserError
+from pipeline.engine.launch import Place
+from pipeline.engine.ranks import gather
 
 _OPTIONS: dict[str, Any] = {
     # Dropout by torch's generator instead of one of the compiler's: the same bits as without compiling.
@@ -38,23 +41,30 @@ def _forward(
     return (compiled if layer.training else plain)(*inputs, **named)
 
 
-def check_compiler(device: torch.device) -> None:
-    """Compile a function of one line.
+def check_compiler(place: Place) -> None:
+    """Compile a function of one line. Collective: every rank calls it, and every rank raises or none does.
 
     Raises:
-        UserError: nothing compiles here, and why.
+        UserError: where nothing compiles, and why.
     """
+    failures = gather((socket.gethostname(), compiler_failure(place.device)), place)
+    for rank, (host, why) in enumerate(failures):
+        if why:
+            raise UserError(
+                f"compile: torch.compile builds nothing on rank {rank} ({host}): {why}; module load gcc, or "
+                "apt install g++, or compile=false"
+            )
+
+
+def compiler_failure(device: torch.device) -> str | None:
+    """Why nothing compiles for a device, in one line, or None."""
     from torch._dynamo.exc import TorchDynamoException
 
-    number = torch.ones(2, device=device)
     try:
-        torch.compile(lambda x: x + 1, options=_OPTIONS)(number)
+        torch.compile(lambda x: x + 1, options=_OPTIONS)(torch.ones(2, device=device))
     except (TorchDynamoException, RuntimeError) as error:
-        why = next(line for line in str(error).splitlines() if line.strip())
-        raise UserError(
-            f"compile: torch.compile builds nothing here ({why}); module load gcc, or apt install g++, or "
-            "compile=false"
-        ) from error
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return None
 
 
 def refusal(zero_stage: int) -> str | None:

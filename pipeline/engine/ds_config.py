@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from data_prep.errors import UserError, nearest
 from pipeline.config import RunConfig
-from pipeline.engine import activation_checkpointing, compilation, workarounds
+from pipeline.engine import activation_checkpointing, workarounds
+from pipeline.engine.refusals import refusal_of_settings
 
 Allowed = tuple[type, ...] | tuple[str, ...]
 """Types, or names, that a value may have."""
@@ -90,12 +91,8 @@ def ds_settings_of(config: RunConfig, world_size: int) -> dict[str, Any]:
     settings = given_ds_config(config, world_size)
     complete_ds_config(settings, config, world_size)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    zero = settings.get("zero_optimization", {})
-    reason = workarounds.refusal(settings, config.precision, device)
-    reason = reason or workarounds.refusal_of_zero(zero, world_size, device)
-    reason = reason or workarounds.refusal_of_optimizer(config.optimizer, zero, device)
-    reason = reason or activation_checkpointing.refusal(settings, device)
-    reason = reason or compilation.refusal(zero_stage(settings) if config.compile else 0)
+    reason = workarounds.refusal_of_host(config.optimizer, settings.get("zero_optimization", {}))
+    reason = reason or refusal_of_settings(settings, config, world_size, device)
     if reason:
         raise UserError(f"{path}: {reason}" if path else reason)
     return settings

@@ -72,6 +72,11 @@ def launched_world_size() -> int:
     return int(launch_environment(dict(os.environ))["WORLD_SIZE"])
 
 
+def launched_rank() -> int:
+    """Which of them this one will be."""
+    return int(launch_environment(dict(os.environ))["RANK"])
+
+
 def launch_environment(environment: dict[str, str]) -> dict[str, str]:
     """RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for this process.
 

@@ -1,10 +1,12 @@
 """`pipeline pretrain`: from a job to its run, after all that can be refused was."""
 
 import shutil
+import sys
 from pathlib import Path
 
 from pipeline.engine.alone import training_alone
 from pipeline.engine.checkpoint import read_manifest
+from pipeline.engine.compilation import check_compiler
 from pipeline.engine.metrics import PROFILE, TENSORBOARD
 from pipeline.engine.preflight import check_agreement, facts_of
 from pipeline.engine.ranks import on_rank_zero
@@ -22,6 +24,8 @@ def pretrain(job: Job) -> None:
     """
     config, place = job.config, job.place
     check_agreement(facts_of(config, job.ds_settings, job.model_recipe), place)
+    if config.compile:
+        check_compiler(place)
     on_rank_zero(place, lambda: check_wandb_installed(config))
     start = on_rank_zero(place, lambda: find_start(config, job.model_recipe))
     first_step = read_manifest(start).step if start else 0
@@ -29,6 +33,10 @@ def pretrain(job: Job) -> None:
         if place.rank == 0:
             print(f"{start}: already at step {first_step} of {config.steps}; nothing to do")
         return
+    if not start and job.initialise:
+        done = job.initialise()
+        if place.rank == 0:
+            print(f"{config.run_dir}: {done}", file=sys.stderr)
     with training_alone(config.run_dir, place):
         if start:
             start = on_rank_zero(place, lambda: find_sound_start(config, job.model_recipe))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Job:
     `ds_settings` is the checked DeepSpeed JSON. `model` is initialised alike on all ranks; `model_recipe` is
     what it was built from beside the configuration, and is kept in checkpoints. `flops_per_token`, those of a
     forward and backward pass, are for the log, which says nothing of FLOPs where they are not counted.
+    `initialise` is called where the run begins at step 0: it gives parameters of `model` other values, and
+    says in a line what it did.
     """
 
     config: RunConfig
@@ -70,6 +73,7 @@ class Job:
     model_recipe: dict[str, Any]
     place: Place
     flops_per_token: float | None = None
+    initialise: Callable[[], str] | None = None
 
 
 class TrainingRun:

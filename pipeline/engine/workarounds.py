@@ -94,8 +94,8 @@ def refusal(settings: dict[str, Any], precision: str, device: torch.device) -> s
 
 
 def refusal_of_zero(zero: dict[str, Any], world_size: int, device: torch.device) -> str | None:
-    """Why a checked section zero_optimization cannot run here, or None."""
-    offload_param, offload_optimizer = zero.get("offload_param") or {}, zero.get("offload_optimizer") or {}
+    """Why a checked section zero_optimization cannot run on such ranks, or None."""
+    offload_optimizer = zero.get("offload_optimizer") or {}
     per_group = zero.get("zero_hpz_partition_size") or 1
     if world_size % per_group:
         return (
@@ -119,13 +119,11 @@ def refusal_of_zero(zero: dict[str, Any], world_size: int, device: torch.device)
     if offload_optimizer.get("ratio", 1) != 1:
         # DeepSpeed updates the rest by a second optimizer, whose state no checkpoint would hold.
         return '"zero_optimization.offload_optimizer.ratio" must be 1; leave it out'
-    if offload_param.get("device") == "nvme":
-        return _refusal_of_nvme(Path(offload_param["nvme_path"]))
     return None
 
 
 def refusal_of_optimizer(config: OptimizerConfig, zero: dict[str, Any], device: torch.device) -> str | None:
-    """Why the implementation that the run file asks for does not go with zero_optimization here, or None."""
+    """Why the implementation that the run file asks for does not go with zero_optimization, or None."""
     key, offload = f"optimizer.implementation {config.implementation}", zero.get("offload_optimizer") or {}
     is_on_cpu = device.type == "cpu" or offload.get("device") == "cpu"
     if config.implementation == "deepspeed_cpu" and not is_on_cpu:
@@ -134,7 +132,17 @@ def refusal_of_optimizer(config: OptimizerConfig, zero: dict[str, Any], device: 
             "zero3-offload.json, or leave the key out"
         )
     if config.implementation == "apex":
-        return _refusal_of_apex(key) or _refusal_of_apex_there(key, zero, is_on_cpu=is_on_cpu)
+        return _refusal_of_apex_there(key, zero, is_on_cpu=is_on_cpu)
+    return None
+
+
+def refusal_of_host(config: OptimizerConfig, zero: dict[str, Any]) -> str | None:
+    """What this host lacks for settings that may be right elsewhere, or None."""
+    if config.implementation == "apex" and (reason := _refusal_of_apex("optimizer.implementation apex")):
+        return reason
+    offload_param = zero.get("offload_param") or {}
+    if offload_param.get("device") == "nvme":
+        return _refusal_of_nvme(Path(offload_param["nvme_path"]))
     return None
 
 

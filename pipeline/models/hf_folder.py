@@ -66,13 +66,19 @@ def read_config(folder: Path, backbone: str) -> PreTrainedConfig:
     """The folder's configuration; raises UserError where it is not of an encoder that is trained here."""
     path = folder / CONFIG
     try:
-        model_type = json.loads(path.read_bytes()).get("model_type")
+        given = json.loads(path.read_bytes())
+        model_type = given.get("model_type")
     except (ValueError, AttributeError) as error:
         raise UserError(f"model.init_from: {path}: not a JSON object; download or export it again") from error
     if model_type != backbone:
         raise UserError(
             f"model.init_from: {path}: model_type is {json.dumps(model_type)}, model.backbone is {backbone}; "
             "name a folder of that architecture, or another model.backbone"
+        )
+    if given.get("quantization_config"):
+        raise UserError(
+            f"model.init_from: {path}: quantization_config is set; only weights that are not quantized are "
+            "trained here, so name the folder that this one was made from"
         )
     try:
         with silent_transformers():

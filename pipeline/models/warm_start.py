@@ -21,6 +21,7 @@ from data_prep.durable import sha256_file
 from data_prep.errors import UserError
 from data_prep.schema import Manifest
 from pipeline.config import ModelConfig
+from pipeline.models.backbones import BACKBONES
 from pipeline.models.hf_folder import CONFIG, read_config, silent_transformers, weight_files
 
 _DIMENSIONS = {
@@ -36,6 +37,16 @@ _NO_ARCHITECTURE = (
     *("output_attentions", "output_hidden_states", "return_dict"),
 )
 """What a config.json says of its file, of a fine-tuned head, and of what a model is to hand out."""
+_NO_NETWORK = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What values that mean nothing raise, each where torch or transformers first meets it."""
 _NUM_NAMED = 6
 
 
@@ -104,11 +115,12 @@ def read_warm_start(
     `own_config` makes the configuration that a model section alone means.
 
     Raises:
-        UserError: no such folder, not safetensors, another architecture, fewer positions than sequences have
-            pieces, or other dimensions than those that the run file gives.
+        UserError: no such folder, not safetensors, another architecture or none, fewer positions than
+            sequences have pieces, or other dimensions than those that the run file gives.
     """
     files = weight_files(folder)
     theirs = read_config(folder, model.backbone)
+    _refuse_what_is_no_network(folder, theirs, model.backbone)
     if theirs.max_position_embeddings < sequence_length:
         raise UserError(
             f"model.init_from: {folder / CONFIG}: max_position_embeddings is "
@@ -156,6 +168,18 @@ def load_folder(network: PreTrainedModel, folder: Path) -> LoadedFolder:
             else:
                 absent.append(name)
     return LoadedFolder(folder, _modules(absent), _modules(sorted(report["unexpected_keys"])))
+
+
+def _refuse_what_is_no_network(folder: Path, theirs: PreTrainedConfig, backbone: str) -> None:
+    """Raise UserError where no network can be built as config.json says; nothing is allocated."""
+    try:
+        with torch.device("meta"), silent_transformers():
+            BACKBONES[backbone].model(theirs, num_word_terms=1, with_nsp=True)
+    except _NO_NETWORK as error:
+        raise UserError(
+            f"model.init_from: {folder / CONFIG}: describes no network that can be built "
+            f"({type(error).__name__}: {error}); download or export it again"
+        ) from error
 
 
 def _refuse_other_dimensions(

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
+from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.engine import workarounds
 from pipeline.engine.activation_checkpointing import SECTION, checkpoint_layers, num_checkpointed
 from pipeline.engine.ds_config import complete_ds_config, zero_stage
+from pipeline.engine.refusals import refusal_of_settings
 from pipeline.plan.batch import BatchPlan, plan_batch
 from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments
 from pipeline.plan.duration import Speed, step_s
@@ -92,9 +93,10 @@ def plan_run(
     """Plan a run.
 
     Raises:
-        UserError: the run file and the DeepSpeed JSON contradict each other.
+        UserError: the run file and the DeepSpeed JSON contradict each other, or go together at no stage.
     """
     complete_ds_config(ds_settings, config, world_size)
+    refusals = _refusals(config, ds_settings, world_size, device)
     dtype = _TYPES[config.precision]
     with without_data(dtype):
         model, _ = case.make(False)
@@ -104,14 +106,7 @@ def plan_run(
     counts = count_pass(case.make, dtype, device, prepare)
     batch = plan_batch(config, world_size)
     num_moments = count_moments(model, config.optimizer)
-    torch_device = torch.device("cuda" if device == "gpu" else "cpu")
     section = ds_settings.get("zero_optimization", {})
-    refusals = {
-        stage: workarounds.refusal(
-            {**ds_settings, "zero_optimization": {**section, "stage": stage}}, config.precision, torch_device
-        )
-        for stage in STAGES
-    }
     accumulated = ds_settings.get("data_types", {}).get("grad_accum_dtype", config.precision)
 
     def memory(stage: int) -> StageMemory:
@@ -137,8 +132,8 @@ def plan_run(
         counts=counts,
         tasks=task_uses(case.groups, config.batch.global_size, config.steps) if case.groups else None,
         stage=zero_stage(ds_settings),
-        memory={stage: memory(stage) for stage in STAGES if refusals[stage] is None},
-        refusals={stage: reason for stage, reason in refusals.items() if reason},
+        memory={stage: memory(stage) for stage in STAGES if stage not in refusals},
+        refusals=refusals,
         checkpoint=checkpoint_size(parameters, num_moments),
         step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)
         if speed
@@ -147,6 +142,23 @@ def plan_run(
         or bool(ds_settings.get(SECTION, {}).get("cpu_checkpointing")),
         num_recomputed=num_recomputed,
     )
+
+
+def _refusals(
+    config: RunConfig, ds_settings: dict[str, Any], world_size: int, device: Device
+) -> dict[int, str]:
+    """Why the run cannot start, by stage at which it cannot; raises UserError where there is no other."""
+    torch_device = torch.device("cuda" if device == "gpu" else "cpu")
+    section = ds_settings.get("zero_optimization", {})
+    refusals = {}
+    for stage in STAGES:
+        settings = {**ds_settings, "zero_optimization": {**section, "stage": stage}}
+        if reason := refusal_of_settings(settings, config, world_size, torch_device):
+            refusals[stage] = reason
+    if len(refusals) == len(STAGES):
+        reason = refusals[zero_stage(ds_settings)]
+        raise UserError(f"{config.deepspeed}: {reason}" if config.deepspeed else reason)
+    return refusals
 
 
 def _zero_config(section: dict[str, Any], stage: int) -> Any:

@@ -114,6 +114,16 @@ def test_a_list_of_cased_pieces_is_refused_and_written_out_as_the_line_says_serv
     assert prepared.encode(text).ids == cased(text)["input_ids"] != ours.tokenizer.encode(text).ids
 
 
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"tokenizer_class": 7}', '{"tokenizer_class": "CanineTokenizer"}']
+)
+def test_a_list_of_pieces_with_malformed_settings_is_refused(folder, ours, content):
+    only_vocabulary(folder)
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(UserError, match=r"vocab\.txt and tokenizer_config\.json make no tokenizer"):
+        refuse_other_tokenizer(folder, ours)
+
+
 def test_without_a_tokenizer_nobody_can_tell(folder, ours):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"has neither tokenizer\.json nor vocab\.txt"):

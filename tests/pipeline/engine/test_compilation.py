@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+
+from pipeline.engine.compilation import compiler_failure
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 QUICK = [
@@ -145,8 +148,24 @@ def test_without_a_compiler_a_run_is_refused_in_one_line(shards, tmp_path):
     done = pretrain(tmp_path, shards, "compile=true", **nowhere)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "compile: torch.compile builds nothing here" in done.stderr
+    assert "compile: torch.compile builds nothing on rank 0 (" in done.stderr
     assert not (tmp_path / "tiny").exists()
+
+
+def test_one_rank_without_a_compiler_ends_all_in_the_same_line(pretrain_ranks, tmp_path):
+    nowhere = {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    run = pretrain_ranks("compile=true", own={1: {"environment": nowhere}}, world_size=2, LOCAL_RANK="0")
+    codes, said = run.end(300)
+    assert codes == [2, 2], said
+    (line,) = set(said)
+    assert line.startswith("pipeline: error: compile: torch.compile builds nothing on rank 1 (")
+    assert line.count("\n") == 1
+    assert not run.folder.exists()
+
+
+def test_the_compiler_is_tried_on_the_device_of_the_rank():
+    assert compiler_failure(torch.device("cpu")) is None
+    assert "'Vulkan' backend" in compiler_failure(torch.device("vulkan", 0))
 
 
 def test_stage_3_is_refused(shards, tmp_path):

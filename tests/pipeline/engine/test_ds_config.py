@@ -250,11 +250,12 @@ def test_an_implementation_of_adamw_is_refused_where_it_would_fail_or_be_wrong(
         if expected is None
         else f"optimizer.implementation {implementation} {expected}" in reason
     )
+    assert workarounds.refusal_of_host(config, zero) is None
 
 
 def test_apex_without_its_kernels_and_another_package_of_its_name_are_refused(nvidias_apex):
     config = OptimizerConfig(implementation="apex")
     (nvidias_apex.parent / "amp_C.py").unlink()
-    assert "was built without CUDA kernels" in workarounds.refusal_of_optimizer(config, {}, GPU)
+    assert "was built without CUDA kernels" in workarounds.refusal_of_host(config, {})
     (nvidias_apex / "optimizers" / "fused_adam.py").unlink()
-    assert "is not NVIDIA's but another package" in workarounds.refusal_of_optimizer(config, {}, GPU)
+    assert "is not NVIDIA's but another package" in workarounds.refusal_of_host(config, {})

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from data_prep.tagging.tag_map import load_tag_map
-from pipeline.assembly import flops_per_token, text_recipe
+from pipeline.assembly import text_recipe
 from pipeline.data.shards import Shards
 from pipeline.engine.resume import find_start
+from pipeline.plan.text_case import flops_per_token
 from pipeline.run_file import load_config
 
 TASK_NAMES = load_tag_map().task_names

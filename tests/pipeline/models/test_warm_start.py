@@ -1,5 +1,7 @@
 """A folder's architecture, parameters and tokenizer become those of the run, or it is refused."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -17,11 +19,12 @@ from transformers import (
 )
 
 from data_prep.errors import UserError
-from pipeline.assembly import build_model, planned_case, text_data, text_recipe
-from pipeline.config import ModelConfig, RunConfig
+from pipeline.assembly import build_model, text_data, text_recipe
+from pipeline.config import RunConfig
 from pipeline.engine.preflight import disagreement, facts_of
 from pipeline.models.hf_folder import weight_files
-from pipeline.models.warm_start import load_folder, read_warm_start
+from pipeline.models.warm_start import load_folder
+from pipeline.plan.text_case import planned_case
 
 WORD_HEAD = [
     "cls.predictions",
@@ -189,6 +192,30 @@ def test_an_architecture_that_does_not_fit_is_refused(hf_folder, refusal, settin
         assert part in said
 
 
+NO_NETWORKS = {
+    "an unknown activation": ({"hidden_act": "foo"}, "(KeyError: 'foo')"),
+    "heads that do not divide the width": ({"num_attention_heads": 5}, "hidden size (24) is not a multiple"),
+    "padding beyond the vocabulary": ({"pad_token_id": 5_000}, "Padding_idx must be within"),
+    "a negative width": ({"hidden_size": -24}, "negative dimension -24"),
+}
+
+
+@pytest.mark.parametrize(("settings", "expected"), NO_NETWORKS.values(), ids=NO_NETWORKS)
+def test_a_configuration_of_which_no_network_can_be_built_is_refused(hf_folder, refusal, settings, expected):
+    path = hf_folder() / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    said = refusal(path.parent)
+    assert said.startswith(f"model.init_from: {path}: describes no network that can be built")
+    assert expected in said
+
+
+def test_quantized_weights_are_refused_by_name(hf_folder, refusal):
+    path = hf_folder() / "config.json"
+    quantization = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | quantization))
+    assert f"{path}: quantization_config is set" in refusal(path.parent)
+
+
 def lacking_a_layer(parameters):
     return {name: tensor for name, tensor in parameters.items() if ".layer.1." not in name}
 
@@ -265,8 +292,7 @@ def without_shards(config, folder):
     return config.model_copy(update={"data": config.data.model_copy(update={"path": folder / "none"})})
 
 
-def test_any_backbone_starts_from_its_folder(shards, tmp_path):
-    """What is read and loaded knows no backbone but by its configuration, and parameters by their names."""
+def test_any_backbone_starts_from_its_folder(shards, tmp_path, run_config):
     config = ModernBertConfig(
         **{"vocab_size": 1_000, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2},
         **{"intermediate_size": 40, "max_position_embeddings": 64, "local_attention": 8},
@@ -274,22 +300,17 @@ def test_any_backbone_starts_from_its_folder(shards, tmp_path):
     )
     theirs = ModernBertForMaskedLM(config)
     theirs.save_pretrained(tmp_path)
-    model = ModelConfig.model_construct(
-        backbone="modernbert", dropout=0.2, size=None, init_from=tmp_path, **dict.fromkeys(UNSET)
-    )
-
-    def own_config(model):
-        return ModernBertConfig(mlp_dropout=model.dropout, attn_implementation="eager")
-
-    started = read_warm_start(tmp_path, model, 48, own_config).network_config(model, own_config)
-    wanted, found = config.to_dict(), started.to_dict()
-    differing = {key for key in wanted if wanted[key] != found[key]}
-    assert differing - {"architectures", "dtype"} == {"mlp_dropout"}
-    assert (started.mlp_dropout, started._attn_implementation) == (0.2, "eager")
-    network = ModernBertForMaskedLM(started)
-    loaded = load_folder(network, tmp_path)
-    assert (loaded.initialised, loaded.unused) == ([], [])
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), theirs.parameters(), strict=True))
-
-
-UNSET = ("num_layers", "hidden_size", "num_heads", "intermediate_size", "vocab_size")
+    shutil.copy(shards / "tokenizer.json", tmp_path)
+    ours = run_config(tmp_path, backbone="modernbert", dropout=0.2)
+    data = text_data(ours)
+    model = build_model(ours, text_recipe(ours, data.shards))
+    found, dropouts = model.network.config, {"embedding_dropout", "attention_dropout", "mlp_dropout"}
+    differing = {key for key, value in config.to_dict().items() if value != found.to_dict()[key]}
+    assert differing - {"architectures", "dtype"} == dropouts
+    assert all(getattr(found, name) == 0.2 for name in dropouts)
+    loaded = load_folder(model.network, tmp_path)
+    assert (loaded.initialised, loaded.unused) == (["next_sentence.dense", "next_sentence.classifier"], [])
+    parameters = dict(model.network.named_parameters())
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in theirs.named_parameters())
+    sums, counts = model.train().task_losses(data.micro_batch(0, 0).inputs)
+    assert sums.isfinite().all() and counts.sum() > 20

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.assembly import planned_case
 from pipeline.engine.ds_config import given_ds_config
 from pipeline.plan.run_plan import plan_run
+from pipeline.plan.text_case import planned_case
 from pipeline.run_file import load_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -1,6 +1,8 @@
 """Batch, tasks, checkpoint and time of a plan follow the training that it plans."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -100,3 +102,58 @@ def test_the_smallest_stage_that_fits_is_named_and_none_where_none_does(plan_of)
     peaks = {stage: memory.peak for stage, memory in plan.memory.items()}
     assert plan.smallest_stage(max(peaks.values())) == 1
     assert plan.smallest_stage(min(peaks.values()) - 1) is None
+
+
+REFUSED = {
+    "compiled layers": (["compile=true"], "does not go with compile=true"),
+    "Apex, which need not be on the machine that plans": (
+        ["optimizer.implementation=apex"],
+        "optimizer.implementation apex miscounts steps",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_stage_at_which_the_run_would_be_refused_is_left_out(plan_of, overrides, reason):
+    plan = plan_of("tiny", [*NARROW, *overrides])
+    assert list(plan.memory) == [0, 1, 2]
+    assert reason in plan.refusals.pop(3)
+    assert not plan.refusals
+
+
+def test_the_smallest_stage_that_fits_is_one_that_can_start(plan_of):
+    many_parameters = ["model.size=1.3b", "precision=bf16", "batch.micro_size=1"]
+    plan = plan_of("tiny", many_parameters, world_size=64)
+    below_stage_2 = (plan.memory[2].peak + plan.memory[3].peak) / 2
+    assert plan.smallest_stage(below_stage_2) == 3
+    assert plan_of("tiny", [*many_parameters, "compile=true"], 64).smallest_stage(below_stage_2) is None
+
+
+IMPOSSIBLE = {
+    "what DeepSpeed has for its own optimizers": (
+        {"stage": 3, "zenflow": {"offload": True}},
+        {},
+        "gpu",
+        '"zero_optimization.zenflow" needs an optimizer of DeepSpeed',
+    ),
+    "groups that do not divide the ranks": (
+        {"stage": 3, "zero_hpz_partition_size": 2},
+        {},
+        "gpu",
+        '"zero_optimization.zero_hpz_partition_size" 2 does not divide 3',
+    ),
+    "activations moved from the host to the host": (
+        {"stage": 1},
+        {"activation_checkpointing": {"cpu_checkpointing": True}},
+        "cpu",
+        '"activation_checkpointing.cpu_checkpointing" needs a GPU',
+    ),
+}
+
+
+@pytest.mark.parametrize(("zero", "sections", "device", "reason"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_what_can_start_at_no_stage_is_refused(tmp_path, plan_of, zero, sections, device, reason):
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"zero_optimization": zero, **sections}))
+    with pytest.raises(UserError, match=re.escape(f"{path}: {reason}")):
+        plan_of("tiny", [*NARROW, f"deepspeed={path}"], 3, device)

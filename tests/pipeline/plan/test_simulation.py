@@ -5,8 +5,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.assembly import build_model, planned_case, text_data, text_recipe
+from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.plan.simulation import count_flops, count_parameters, count_pass, without_data
+from pipeline.plan.text_case import planned_case
 from pipeline.run_file import load_config
 
 from .conftest import CONFIGS

@@ -1,0 +1,74 @@
+"""From a run file to a job for the engine: what a rank can refuse alone is refused before the ranks join."""
+
+import sys
+from typing import Any
+
+import torch
+
+from data_prep.errors import is_first_of_node
+from pipeline.assembly import TextRecipe, build_model, text_data, text_recipe
+from pipeline.config import RunConfig
+from pipeline.data.shards import Shards
+from pipeline.data.text import TextData, task_quotas
+from pipeline.engine.activation_checkpointing import num_checkpointed
+from pipeline.engine.ds_config import ds_settings_of
+from pipeline.engine.launch import join_ranks, launched_rank, launched_world_size
+from pipeline.engine.resume import find_start, locate_start
+from pipeline.engine.training import Job
+from pipeline.models.text import TextModel
+from pipeline.models.warm_start import load_folder
+from pipeline.plan.text_case import flops_per_token
+
+
+def prepare(config: RunConfig) -> Job:
+    """The job of a run file, on a rank that has joined the others.
+
+    Raises:
+        UserError: a refusal, on all ranks alike.
+        RanksApartError: the ranks did not find each other.
+    """
+    ds_settings = ds_settings_of(config, launched_world_size())
+    # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
+    shards = Shards(config.data.path)
+    recipe = _recipe(config, shards)
+    model = _fresh_model(config, recipe, ds_settings)
+    data = _data(config)
+    # Only the first rank writes a log. The others have nothing to do meanwhile but to wait for it to join.
+    flops = flops_per_token(config, shards, recipe) if launched_rank() == 0 else None
+    folder = config.model.init_from
+    return Job(
+        config=config,
+        ds_settings=ds_settings,
+        data=data,
+        model=model,
+        model_recipe=recipe.model_dump(mode="json"),
+        place=join_ranks(config.timeout_s),
+        flops_per_token=flops,
+        # Left to the engine: only when all ranks have joined do they agree whether the run begins.
+        initialise=(lambda: str(load_folder(model.network, folder))) if folder else None,
+    )
+
+
+def _recipe(config: RunConfig, shards: Shards) -> TextRecipe:
+    """The recipe of the model, by which the run may start where it would."""
+    recipe = text_recipe(config, shards, locate_start(config))
+    task_quotas(config.data.quota, shards.manifest)
+    find_start(config, recipe.model_dump(mode="json"))
+    return recipe
+
+
+def _fresh_model(config: RunConfig, recipe: TextRecipe, ds_settings: dict[str, Any]) -> TextModel:
+    """The same on all ranks; with as many layers as the DeepSpeed JSON would have run again."""
+    torch.manual_seed(config.seed)
+    model = build_model(config, recipe)
+    num_checkpointed(model.layers(), ds_settings, config.deepspeed)
+    return model
+
+
+def _data(config: RunConfig) -> TextData:
+    """The training data, with a warning about tasks that have none."""
+    data = text_data(config)
+    if data.absent_tasks and is_first_of_node():
+        absent = ", ".join(data.absent_tasks)
+        print(f"pipeline: warning: no training sequences of {absent}: training without", file=sys.stderr)
+    return data

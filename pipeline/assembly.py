@@ -15,6 +15,7 @@ from pipeline.data.text import UNTAGGED, TextData, loss_terms
 from pipeline.data.tokenizer_match import refuse_other_tokenizer
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters, read_manifest
 from pipeline.models.backbones import BACKBONES
+from pipeline.models.hf_folder import refuse_damaged_weights
 from pipeline.models.text import TextModel
 from pipeline.models.warm_start import WarmStart, read_warm_start
 
@@ -90,6 +91,7 @@ def warm_start_of(config: RunConfig, sequence_length: int, shards: Shards | None
     if shards:
         refuse_other_tokenizer(folder, shards)
         found.refuse_sequences_of(shards.manifest, folder)
+    refuse_damaged_weights(folder)
     return found
 
 

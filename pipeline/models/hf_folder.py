@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging
 
@@ -48,6 +49,16 @@ def weight_files(folder: Path) -> list[Path]:
             f"{_TO_SAFETENSORS.replace('FOLDER', str(folder))}"
         )
     raise UserError(f"{where}: has neither {_WEIGHTS} nor {_INDEX}; download or export it again")
+
+
+def refuse_damaged_weights(folder: Path) -> None:
+    """Raise UserError where safetensors are cut short or something else; no tensor is read."""
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"model.init_from: {path}: {error}; download or export it again") from error
 
 
 def _indexed_files(folder: Path) -> list[Path]:

@@ -196,7 +196,10 @@ RUN_FILES = {
         "model: {init_from: other-pieces}",
         ["other-pieces has another tokenizer than shards", "lowercase", "--tokenizer other-pieces"],
     ),
-    "a model with damaged weights": ("model: {init_from: bert}", ["model.init_from: bert: ", "download"]),
+    "a model with damaged weights": (
+        "model: {init_from: bert}",
+        ["model.init_from: bert/model.safetensors: ", "download"],
+    ),
     "not YAML": ("name: [x", ["run.yaml: not YAML"]),
     "a key twice": ("seed: 1\nseed: 2", ["run.yaml: not YAML", "duplicate key seed"]),
 }

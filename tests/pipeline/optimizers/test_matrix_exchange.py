@@ -24,6 +24,7 @@ def exchange():
 
 def num_vectors():
     """Vectors of all elements that are there now, each with memory of its own."""
+    gc.collect()
     tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
     return len({tensor.data_ptr() for tensor in tensors if tensor.shape == (COUNT,)})
 

@@ -127,7 +127,7 @@ def test_a_step_moves_the_groups_that_are_there_alone(name, number):
     (model, before) = twins((4, 4), (4,), (6, 4))
     for parameter in model:
         parameter.grad = torch.ones_like(parameter)
-    optimizer = build_optimizer(model, OptimizerConfig(name=name), [model[2]])
+    optimizer = build_optimizer(model, OptimizerConfig(name=name), {model[2]: 1})
     optimizer.param_groups = [optimizer.param_groups[number]]
     optimizer.step()
     moved = [p for p, old in zip(model, before, strict=True) if not torch.equal(p, old)]

@@ -11,6 +11,7 @@ from data_prep.schema import TOKENIZER
 from pipeline.assembly import model_from_checkpoint
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import check_files, read_manifest
+from pipeline.models.hf_folder import silent_transformers
 
 _SPECIALS = {
     "pad_token": "[PAD]",
@@ -37,7 +38,8 @@ def export(checkpoint: Path, out: Path) -> None:
     tokens = Tokenizer.from_str((checkpoint / TOKENIZER).read_text())
     with complete_folder(out, "OUT") as folder:
         model, recipe = model_from_checkpoint(checkpoint, manifest)
-        _plain_network(model.network).save_pretrained(folder)
+        with silent_transformers():
+            _plain_network(model.network).save_pretrained(folder)
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=tokens,
             model_max_length=recipe.sequence_length,

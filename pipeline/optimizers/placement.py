@@ -1,5 +1,6 @@
 """Where the elements of parameters lie: whole at first, in pieces of flat vectors once ZeRO has cut them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Placement:
         return values
 
 
-class WholeParameterOptimizer(Optimizer):
+class WholeParameterOptimizer(Optimizer, ABC):
     """An optimizer whose rule looks at whole parameters, and so must know where ZeRO puts their elements.
 
     Until `place` is called they are where they were, each whole.
@@ -79,11 +80,11 @@ class WholeParameterOptimizer(Optimizer):
                 if flat.grad is not None:
                     self._update(flat, group)
 
+    @abstractmethod
     def _update(self, flat: Tensor, group: dict[str, Any]) -> None:
         """Move `flat` by the rule. The update takes its gradient's place, since a vector of its own would be
         as large as the model.
         """
-        raise NotImplementedError
 
     def _next_state(self, flat: Tensor, *names: str) -> dict[str, Any]:
         """What the rule keeps of `flat`, with the step counted: by name a tensor like it, zero at first."""

@@ -76,3 +76,24 @@ def pretrain_ranks(shards, tmp_path):
     for ranks in started:
         for process in ranks.processes:
             process.kill()
+
+
+@pytest.fixture(scope="module")
+def run_cases(shards, tmp_path_factory):
+    """Gives a worker cases on so many ranks, in one launch; what it found, by the name of the case."""
+
+    def run(worker, cases, world_size):
+        folder = tmp_path_factory.mktemp("cases")
+        (folder / "cases.json").write_text(json.dumps(cases))
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
+        files = [Path(__file__).with_name(worker), folder / "cases.json", shards, folder / "results.json"]
+        finished = subprocess.run(
+            [sys.executable, *launch, *files],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return {result["name"]: result for result in json.loads((folder / "results.json").read_text())}
+
+    return run

@@ -32,8 +32,7 @@ def train(case, sections, shards, place, **keys):
     # Parameters this small would never be divided at stage 3.
     zero = {"stage": case["stage"], "stage3_param_persistence_threshold": 0}
     run = TrainingRun(Job(config, {"zero_optimization": zero, **sections}, data, model, {}, place))
-    counts = not config.compile and config.model.backbone == "bert"
-    runs = Runs(model.layers() if counts else [])
+    runs = Runs([] if case.get("compile") else model.layers())
     for step in range(config.steps):
         run.runner.run(step)
     return dict(full_parameters(run.engine, model.network)), runs.of_layers
@@ -49,7 +48,7 @@ def run_case(case, shards, place):
         "differing": [name for name in expected if not torch.equal(expected[name], trained[name])],
         "largest_difference": largest,
         "num_parameters": len(expected),
-        "times": [more / few for more, few in zip(more_times, times, strict=False)],
+        "times": [more / few for more, few in zip(more_times, times, strict=True)],
     }
 
 

@@ -1,10 +1,6 @@
 """Layers that run again in the backward pass give the same bits, whatever the ZeRO stage, and save memory."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,19 +39,8 @@ NAMES = [case["name"] for case in _cases()]
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def results(request, shards, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpointing")
-    (folder / "cases.json").write_text(json.dumps(list(_cases())))
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
-    worker = [HERE / "layers_worker.py", folder / "cases.json", shards, folder / "results.json"]
-    finished = subprocess.run(
-        [sys.executable, *launch, *worker],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return {result["name"]: result for result in json.loads((folder / "results.json").read_text())}
+def results(request, run_cases):
+    return run_cases("layers_worker.py", list(_cases()), request.param)
 
 
 @pytest.mark.parametrize("name", NAMES)

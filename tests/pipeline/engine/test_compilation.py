@@ -111,28 +111,11 @@ def _worker_case(name, stage, estimator, precision="fp32", section=None, backbon
 
 
 @pytest.fixture(scope="module")
-def differences(shards, tmp_path_factory):
+def differences(run_cases):
     """After two steps on two ranks, by case."""
-    folder = tmp_path_factory.mktemp("compiled-ranks")
     cases = [_worker_case(name, **case) for name, case in CASES.items()]
-    (folder / "cases.json").write_text(json.dumps(cases))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    worker = [
-        Path(__file__).with_name("layers_worker.py"),
-        folder / "cases.json",
-        shards,
-        folder / "out.json",
-    ]
-    finished = subprocess.run(
-        [sys.executable, *launch, *worker],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=800,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    results = json.loads((folder / "out.json").read_text())
-    return {result["name"]: result["largest_difference"] for result in results}
+    results = run_cases("layers_worker.py", cases, 2)
+    return {name: result["largest_difference"] for name, result in results.items()}
 
 
 @pytest.mark.slow

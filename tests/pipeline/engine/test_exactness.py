@@ -1,10 +1,6 @@
 """The engine takes the same steps as a plain torch loop, whatever the ranks, ZeRO stage and micro-batches."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,20 +78,9 @@ NAMES = [case["name"] for case in _cases(world_size=1)]
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids=["1 rank", "2 ranks", "3 ranks"])
-def results(request, shards, tmp_path_factory):
+def results(request, run_cases):
     """What every case found; one launch per world size re-creates the engines inside."""
-    folder = tmp_path_factory.mktemp("exactness")
-    (folder / "cases.json").write_text(json.dumps(list(_cases(request.param))))
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
-    worker = [HERE / "exactness_worker.py", folder / "cases.json", shards, folder / "results.json"]
-    finished = subprocess.run(
-        [sys.executable, *launch, *worker],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return {result["name"]: result for result in json.loads((folder / "results.json").read_text())}
+    return run_cases("exactness_worker.py", list(_cases(request.param)), request.param)
 
 
 def _named(*marks):

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "unshare")
-CPUS_PER_NODE = 2
+CPUS_PER_NODE = 16
 _STARTS_WITHIN_S = 30
 
 _SLURM_CONF = """\
@@ -169,7 +169,7 @@ class Cluster:
         lines = [_SLURM_CONF.format(host=host, port=free_port(), folder=self.folder)]
         lines += [
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs={CPUS_PER_NODE} "
-            f"RealMemory=4000{gres} State=UNKNOWN\n"
+            f"RealMemory=64000{gres} State=UNKNOWN\n"
             for node in self.nodes
         ]
         lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP\n")

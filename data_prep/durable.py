@@ -62,11 +62,11 @@ def write_durably(path: Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def refuse_occupied(folder: Path, flag: str) -> None:
-    """Raise UserError where an output folder already holds something, or is a file."""
+def refuse_occupied(folder: Path, flag: str, besides: str | None = None) -> None:
+    """Raise UserError where an output folder already holds something `besides` one name, or is a file."""
     if folder.is_file():
         raise UserError(f"{folder}: is a file; {flag} names a folder that does not exist yet")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(entry.name != besides for entry in folder.iterdir()):
         raise UserError(f"{folder}: already holds files; give {flag} another folder, or remove this one")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from data_prep.errors import is_first_of_node, run_program
+from pipeline.slurm.command import app as slurm
 
 app = typer.Typer(
     add_completion=False,
@@ -63,6 +64,9 @@ def pretrain(
         print(f"pipeline: error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     run_pretraining(job)
+
+
+app.add_typer(slurm, name="slurm")
 
 
 @app.command(epilog="Example: pipeline tail runs/first --follow")
@@ -209,7 +213,7 @@ def export(
 
     refuse_wrong_folder(checkpoint, "CHECKPOINT", "checkpoint")
 
-    from pipeline.engine.checkpoint import find_checkpoint
+    from pipeline.engine.run_folder import find_checkpoint
     from pipeline.export import export as run_export
 
     found = find_checkpoint(checkpoint)

@@ -12,7 +12,8 @@ from pipeline.data.shards import Shards
 from pipeline.data.text import loss_terms
 from pipeline.data.text_held_out import HeldOutText
 from pipeline.data.unigram import unigram_losses
-from pipeline.engine.checkpoint import find_checkpoint, read_manifest
+from pipeline.engine.checkpoint import read_manifest
+from pipeline.engine.run_folder import find_checkpoint
 from pipeline.evaluation import held_out_totals, task_figures
 from pipeline.report import CheckpointReport, Comparison
 

@@ -15,6 +15,7 @@ import yaml
 
 from data_prep.errors import UserError
 from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, incident_line
+from pipeline.engine.run_folder import CONFIG
 
 _NUM_WARNINGS = 5
 _NUM_REMEMBERED = 1_000
@@ -75,7 +76,7 @@ class RunView:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        config = run_dir / "config.yaml"
+        config = run_dir / CONFIG
         if not config.is_file():
             raise UserError(f"{run_dir}: no config.yaml; give the folder of a run, OUT_DIR/NAME")
         self._name = run_dir.name

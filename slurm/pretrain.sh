@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
 # sbatch slurm/pretrain.sh CONFIG [key=value ...]
 #
+# Trains on the nodes of the job. When its time is up, a node fails or the job is preempted, SLURM starts it
+# again, and the run goes on from its newest checkpoint.
+#
 # --- edit this block for your cluster ---------------------------------------
 #SBATCH --job-name=pretrain
 #SBATCH --nodes=2
-#SBATCH --ntasks-per-node=1      # one task per GPU; on CPU one per node
+#SBATCH --ntasks-per-node=1      # one for each GPU; on CPUs one for each node
 ##SBATCH --gpus-per-task=1
-#SBATCH --time=01:00:00
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
 ##SBATCH --account=YOUR_ACCOUNT
 ##SBATCH --partition=YOUR_PARTITION
-#SBATCH --output=%x-%j.log
+#SBATCH --signal=B:USR2@300      # seconds before the time is up in which a checkpoint must be written
+#SBATCH --requeue
 #SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log       # its first lines; the rest goes below the run's folder
+max_restarts=100
+environment() {
+    export PATH="$PWD/.venv/bin:$PATH"        # or: module load ..., conda activate ...
+    # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
+}
+container=()                                  # container=(apptainer exec --nv --bind "$PWD" IMAGE.sif)
+container_options=()                          # with Enroot: (--container-image=IMAGE --container-mounts="$PWD")
 # -----------------------------------------------------------------------------
 set -euo pipefail
 
@@ -21,7 +34,21 @@ fi
 
 # SLURM runs a spooled copy of this script, so paths start where sbatch was called.
 cd "${SLURM_SUBMIT_DIR:?start this script with sbatch}"
-export PATH="$PWD/.venv/bin:$PATH"
+environment
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}   # srun does not take it over by itself
+
+log=$(pipeline slurm begin "$@")
+exec >>"$log" 2>&1
 
 # Every task finds its rank and the rendezvous in the variables that srun sets.
-srun --kill-on-bad-exit=1 python -m pipeline pretrain "$@"
+srun --kill-on-bad-exit=1 "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &
+ranks=$!
+trap 'kill -USR2 "$ranks" || true' USR2 TERM   # srun passes it on; the ranks save and stop
+while kill -0 "$ranks" 2>/dev/null; do
+    wait "$ranks" || true                      # a signal ends it early
+done
+code=0
+wait "$ranks" || code=$?
+
+pipeline slurm end "$@" --exit-code "$code" --max-restarts "$max_restarts"

@@ -19,10 +19,10 @@ from torch import nn
 from data_prep.durable import sha256_file
 from data_prep.errors import UserError
 from pipeline.engine.optimizer_state import num_optimizer_steps, restore_state
+from pipeline.engine.run_folder import MANIFEST
 
 MODEL = "model.safetensors"
 STATE = "state"
-MANIFEST = "manifest.json"
 _LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
 
@@ -52,36 +52,6 @@ class CheckpointManifest(BaseModel):
     """Of the ranks that wrote it; another number, and another ZeRO stage, may go on."""
     zero_stage: int
     files: dict[str, str]
-
-
-def checkpoint_folder(run_dir: Path, step: int) -> Path:
-    """The folder of a step's checkpoint."""
-    return run_dir / "checkpoints" / f"step-{step:08d}"
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was taken."""
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def complete_checkpoints(run_dir: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    folders = (run_dir / "checkpoints").glob("step-????????")
-    return sorted(folder for folder in folders if (folder / MANIFEST).is_file())
-
-
-def find_checkpoint(path: Path) -> Path:
-    """A checkpoint from its own path, or the newest of a run's folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    if (path / MANIFEST).is_file():
-        return path
-    found = complete_checkpoints(path)
-    if not found:
-        raise UserError(f"{path}: neither a checkpoint (step-NNNNNNNN) nor a run that has one")
-    return found[-1]
 
 
 def read_manifest(checkpoint: Path) -> CheckpointManifest:

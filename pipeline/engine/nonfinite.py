@@ -8,11 +8,12 @@ import torch
 
 from pipeline.config import RunConfig
 from pipeline.data.interface import TrainData
-from pipeline.engine.checkpoint import check_files, complete_checkpoints, read_manifest, step_of
+from pipeline.engine.checkpoint import check_files, read_manifest
 from pipeline.engine.figures import training_record
 from pipeline.engine.guard import Refusal
 from pipeline.engine.launch import Place
 from pipeline.engine.ranks import gather, on_rank_zero
+from pipeline.engine.run_folder import complete_checkpoints, step_of
 from pipeline.engine.step import StepResult
 
 _MOST_IN_A_ROW = 10

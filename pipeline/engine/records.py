@@ -11,6 +11,9 @@ VALIDATION = "validation.jsonl"
 NONFINITE = "nonfinite.jsonl"
 WARNINGS = "warnings.jsonl"
 RECORDS = (METRICS, VALIDATION, NONFINITE, WARNINGS)
+"""Of steps; a run that goes on from an earlier one cuts them there."""
+FAILURES = "failures.jsonl"
+"""Of ranks that were lost, a line each time."""
 
 
 class Records:

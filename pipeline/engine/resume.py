@@ -7,16 +7,10 @@ from typing import Any
 from data_prep.durable import refuse_occupied
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
-from pipeline.engine.checkpoint import (
-    check_files,
-    complete_checkpoints,
-    find_checkpoint,
-    read_manifest,
-)
+from pipeline.engine.checkpoint import check_files, read_manifest
 from pipeline.engine.preflight import flat
+from pipeline.engine.run_folder import CONFIG, DS_CONFIG, SLURM, complete_checkpoints, find_checkpoint
 
-CONFIG = "config.yaml"
-DS_CONFIG = "ds_config.json"
 MAY_DIFFER = (
     "name",
     "out_dir",
@@ -61,12 +55,12 @@ def locate_start(config: RunConfig) -> Path | None:
     run_dir, resume = config.run_dir, config.checkpoint.resume
     checkpoints = complete_checkpoints(run_dir)
     if resume == "never":
-        refuse_occupied(run_dir, "name (or out_dir, or checkpoint.resume=auto)")
+        refuse_occupied(run_dir, "name (or out_dir, or checkpoint.resume=auto)", SLURM)
         return None
     if resume == "auto":
         if not checkpoints:
             if not all((run_dir / name).is_file() for name in (CONFIG, DS_CONFIG)):
-                refuse_occupied(run_dir, "name or out_dir")
+                refuse_occupied(run_dir, "name or out_dir", SLURM)
             return None
         return checkpoints[-1]
     return _start_at(find_checkpoint(Path(resume)), run_dir)
@@ -98,7 +92,7 @@ def _start_at(named: Path, run_dir: Path) -> Path:
     checkpoints = complete_checkpoints(run_dir)
     if named.resolve().parent.parent != run_dir.resolve():
         if not checkpoints:
-            refuse_occupied(run_dir, "name or out_dir")
+            refuse_occupied(run_dir, "name or out_dir", SLURM)
         return checkpoints[-1] if checkpoints else named
     if named.name != checkpoints[-1].name:
         raise UserError(

@@ -18,18 +18,11 @@ from tqdm import tqdm
 from data_prep.durable import fsync_folder, fsync_path, sha256_file
 from data_prep.errors import one_line
 from pipeline.config import CheckpointConfig
-from pipeline.engine.checkpoint import (
-    MANIFEST,
-    MODEL,
-    STATE,
-    CheckpointManifest,
-    checkpoint_folder,
-    complete_checkpoints,
-    step_of,
-)
+from pipeline.engine.checkpoint import MODEL, STATE, CheckpointManifest
 from pipeline.engine.launch import Place
 from pipeline.engine.optimizer_state import HostCopy, Pieces, Share, shares, write_pieces
 from pipeline.engine.ranks import gather
+from pipeline.engine.run_folder import MANIFEST, checkpoint_folder, complete_checkpoints, step_of
 
 _PARAMETERS = "parameters"
 """Folder for the ranks' pieces of the parameters, gone when rank 0 has put them together."""

@@ -9,6 +9,8 @@ from typing import Any
 
 STOPPED = 75
 """Exit code of a run that saved and stopped as it was told (EX_TEMPFAIL): start it again, it goes on."""
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, which is no reason to start it again."""
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)  # SIGUSR1 is NCCL's
 
 
@@ -57,8 +59,8 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """Of the run that stops: Ctrl-C is no reason to start it again."""
-        return 128 + signal.SIGINT if self._reason == "SIGINT" else STOPPED
+        """Of the run that stops."""
+        return INTERRUPTED if self._reason == "SIGINT" else STOPPED
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._reason = signal.Signals(number).name

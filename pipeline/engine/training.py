@@ -18,12 +18,10 @@ from pipeline.engine import workarounds
 from pipeline.engine.activation_checkpointing import checkpoint_layers
 from pipeline.engine.checkpoint import (
     CheckpointManifest,
-    checkpoint_folder,
     load_parameters,
     load_progress,
     optimizer_progress,
     read_manifest,
-    step_of,
 )
 from pipeline.engine.compilation import compile_layers
 from pipeline.engine.ds_config import complete_ds_config
@@ -43,8 +41,9 @@ from pipeline.engine.pace import Pace
 from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
 from pipeline.engine.ranks import on_rank_zero
-from pipeline.engine.records import RECORDS, drop_records_after
-from pipeline.engine.resume import CONFIG, DS_CONFIG, TOLD
+from pipeline.engine.records import FAILURES, RECORDS, drop_records_after
+from pipeline.engine.resume import TOLD
+from pipeline.engine.run_folder import CONFIG, DS_CONFIG, checkpoint_folder, step_of
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.schedule import build_schedule, set_schedule
 from pipeline.engine.step import StepResult, StepRunner
@@ -110,7 +109,7 @@ class TrainingRun:
         workarounds.after_initialize(self.engine, config.timeout_s)
         check_locations(self.engine, self._network)
         place_pieces(self.engine, self._network, place)
-        self.peers = Peers(place)
+        self.peers = Peers(place, config.run_dir / FAILURES)
         self._rule = CoefficientRule.of(config.objective, data.terms, place.device)
         self._guard = LossGuard(data.terms.is_task.to(place.device), config.spike_factor)
         num_micro_batches = config.batch.num_micro_batches

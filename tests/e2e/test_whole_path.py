@@ -15,7 +15,8 @@ from transformers import pipeline as transformers_pipeline
 
 from data_prep.tagging.tag_map import load_tag_map
 from pipeline.assembly import model_from_checkpoint
-from pipeline.engine.checkpoint import find_checkpoint, read_manifest
+from pipeline.engine.checkpoint import read_manifest
+from pipeline.engine.run_folder import find_checkpoint
 
 TASK_NAMES = load_tag_map().task_names
 

@@ -98,9 +98,17 @@ class Cluster:
         for process in _descendants(self._daemons.pop(node).pid):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        for process in _steps_of(node, self.folder):
+        for process in _processes_on(node, self.folder):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+
+    def stop_processes(self, node: str, command: str) -> None:
+        """Suspend what runs on a node with `command` in its command line, as a device that hangs would."""
+        for process in _processes_on(node, self.folder):
+            with suppress(OSError):
+                words = Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+                if command in words and "srun" not in words:
+                    os.kill(process, signal.SIGSTOP)
 
     def stop(self) -> None:
         """End everything that was started, and what still runs of jobs."""
@@ -127,9 +135,9 @@ class Cluster:
             env={**self.environment, **variables},
         )
 
-    def ask(self, *command: str) -> str:
+    def ask(self, *command: str, cwd: Path | None = None) -> str:
         """What a command of SLURM says."""
-        answer = self.run(*command)
+        answer = self.run(*command, cwd=cwd)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout.strip()
 
@@ -137,6 +145,10 @@ class Cluster:
         """The state of every node, as sinfo names it."""
         answer = self.run("sinfo", "--noheader", "--Node", "--format=%N %T")
         return dict(line.split() for line in answer.stdout.splitlines())
+
+    def hostnames(self, nodes: str) -> list[str]:
+        """The names in SLURM's short form of a list."""
+        return self.ask("scontrol", "show", "hostnames", nodes).split()
 
     def job(self, job_id: str) -> dict[str, str]:
         """What scontrol knows of a job; empty where it knows it no more."""
@@ -226,8 +238,8 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _steps_of(node: str, folder: Path) -> list[int]:
-    """Processes that a slurmd has left to themselves: slurmstepd and what it started."""
+def _processes_on(node: str, folder: Path) -> list[int]:
+    """The processes of jobs on a node, and those that watch over them."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():

@@ -1,0 +1,131 @@
+"""The attempts of SLURM's jobs at a run, kept below its folder: where each began, and how it ended."""
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.records import FAILURES, METRICS, Records
+from pipeline.engine.run_folder import SLURM, complete_checkpoints, step_of
+from pipeline.engine.stop import STOPPED
+
+ATTEMPTS = "attempts.jsonl"
+LOG = "log"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job. `restart` counts SLURM's restarts of it; times are in seconds since 1970.
+
+    `saved_step` is the newest checkpoint's. What is None is not known: the job has not ended, or was cut off
+    before it could say.
+    """
+
+    job: str
+    restart: int
+    nodes: str
+    """As SLURM writes a list of nodes: node[1-3,7]."""
+    began: float
+    saved_step_before: int
+    ended: float | None = None
+    exit_code: int | None = None
+    saved_step: int | None = None
+    failed_step: int | None = None
+    """Where ranks were lost, the step that they were in; else the last step in the log."""
+    lost_hosts: tuple[str, ...] = ()
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ended with neither success nor a stop that it was told."""
+        return self.exit_code not in (None, 0, STOPPED)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it never came to say how it ended, as when its first node fails."""
+        return self.ended is None
+
+    @property
+    def saved_nothing(self) -> bool:
+        """Whether it left no newer checkpoint than it found."""
+        return (self.saved_step or 0) <= self.saved_step_before
+
+
+class AttemptLog:
+    """The attempts at a run, oldest first.
+
+    Args:
+        run_dir: the run's folder, which need not exist.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._path = run_dir / SLURM / ATTEMPTS
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All, the running one last."""
+        latest: dict[tuple[str, int], Attempt] = {}
+        for record in _records(self._path):
+            record["lost_hosts"] = tuple(record["lost_hosts"])
+            attempt = Attempt(**record)
+            latest[attempt.job, attempt.restart] = attempt
+        return list(latest.values())
+
+    def begin(self, nodes: str) -> Attempt:
+        """Write down that this job starts."""
+        attempt = Attempt(*_this_job(), nodes, began=time.time(), saved_step_before=self.newest_saved_step())
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._append(attempt)
+        return attempt
+
+    def end(self, exit_code: int) -> Attempt:
+        """Write down that the ranks of this job ended, with what they left."""
+        job, restart = _this_job()
+        attempt = next(a for a in self.attempts if (a.job, a.restart) == (job, restart))
+        losses = [loss for loss in _records(self._run_dir / FAILURES) if loss["time"] >= attempt.began]
+        steps = [rank["step"] for loss in losses for rank in loss["lost"]] or [self._last_logged_step()]
+        hosts = {rank["host"] for loss in losses for rank in loss["lost"]}
+        # Ranks that end since another one is lost are told to stop as well.
+        failed = bool(losses) and exit_code == STOPPED
+        attempt = Attempt(
+            job,
+            restart,
+            attempt.nodes,
+            attempt.began,
+            attempt.saved_step_before,
+            ended=time.time(),
+            exit_code=1 if failed else exit_code,
+            saved_step=self.newest_saved_step(),
+            failed_step=max(steps),
+            lost_hosts=tuple(sorted(hosts)),
+        )
+        self._append(attempt)
+        return attempt
+
+    def newest_saved_step(self) -> int:
+        """The step of the newest complete checkpoint; 0 without one."""
+        checkpoints = complete_checkpoints(self._run_dir)
+        return step_of(checkpoints[-1]) if checkpoints else 0
+
+    def _last_logged_step(self) -> int:
+        return max((record["step"] for record in _records(self._run_dir / METRICS)), default=0)
+
+    def _append(self, attempt: Attempt) -> None:
+        Records(self._path).append(asdict(attempt))
+
+
+def _this_job() -> tuple[str, int]:
+    return os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+def _records(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    for line in lines:
+        if line.endswith("\n"):
+            yield json.loads(line)

@@ -15,15 +15,14 @@ RUN = (
 STEPS = 100
 KILLS_ITSELF_AT_STEP_7 = """
 import os, sys
-if "pretrain" in sys.argv or "pretrain" in sys.orig_argv:
-    if os.environ.get("SLURM_PROCID") == "1":
-        from pipeline.engine.peers import Peers
-        tell = Peers.at
-        def at(self, step):
-            tell(self, step)
-            if step == 6:
-                os.kill(os.getpid(), 9)
-        Peers.at = at
+if "pretrain" in sys.orig_argv and os.environ.get("SLURM_PROCID") == "1":
+    from pipeline.engine.peers import Peers
+    tell = Peers.at
+    def at(self, step):
+        tell(self, step)
+        if step == 6:
+            os.kill(os.getpid(), 9)
+    Peers.at = at
 """
 
 

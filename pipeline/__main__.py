@@ -9,6 +9,7 @@ import typer
 
 from data_prep.errors import is_first_of_node, run_program
 from pipeline.slurm.command import app as slurm
+from pipeline.slurm.queue_commands import app as queue_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -42,16 +43,13 @@ def pretrain(
 ) -> None:
     """Train a model, from the run's newest checkpoint if it has one. `pipeline keys` lists the keys."""
     from pipeline.engine.stop import leave_when_told
-    from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
+    from pipeline.paths import refuse_wrong_paths
     from pipeline.run_file import load_config
 
     leave_when_told()
     extra = [f"deepspeed={deepspeed}"] if deepspeed else []
     run_config = load_config(config, [*(overrides or []), *extra])
-    refuse_wrong_folder(run_config.data.path, "data.path", "shards")
-    if run_config.checkpoint.resume not in ("auto", "never"):
-        refuse_wrong_folder(Path(run_config.checkpoint.resume), "checkpoint.resume", "checkpoint")
-    refuse_below_a_file(run_config.run_dir, "out_dir")
+    refuse_wrong_paths(run_config)
 
     # Only now what takes seconds to import: a typo is told at once.
     from pipeline.engine.launch import RanksApartError
@@ -66,6 +64,7 @@ def pretrain(
     run_pretraining(job)
 
 
+app.add_typer(queue_commands)
 app.add_typer(slurm, name="slurm")
 
 

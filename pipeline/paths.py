@@ -4,6 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.errors import UserError
+from pipeline.config import RunConfig
+
+
+def refuse_wrong_paths(config: RunConfig) -> None:
+    """Raise UserError where a folder that a run file names is one of another kind, or cannot be made."""
+    refuse_wrong_folder(config.data.path, "data.path", "shards")
+    if config.checkpoint.resume not in ("auto", "never"):
+        refuse_wrong_folder(Path(config.checkpoint.resume), "checkpoint.resume", "checkpoint")
+    refuse_below_a_file(config.run_dir, "out_dir")
 
 
 def refuse_wrong_folder(folder: Path, key: str, wanted: Literal["shards", "checkpoint"]) -> None:

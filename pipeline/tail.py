@@ -16,6 +16,7 @@ import yaml
 from data_prep.errors import UserError
 from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, incident_line
 from pipeline.engine.run_folder import CONFIG
+from pipeline.progress import NUM_LINES_OF_PACE, Progress
 
 _NUM_WARNINGS = 5
 _NUM_REMEMBERED = 1_000
@@ -76,19 +77,16 @@ class RunView:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        config = run_dir / CONFIG
-        if not config.is_file():
-            raise UserError(f"{run_dir}: no config.yaml; give the folder of a run, OUT_DIR/NAME")
         self._name = run_dir.name
-        self._num_steps: int = yaml.safe_load(config.read_text())["steps"]
+        self._num_steps = num_steps_of(run_dir)
         self._metrics = LineFile(run_dir / METRICS)
         self._warnings = {name: LineFile(run_dir / name) for name in (WARNINGS, NONFINITE)}
-        self._recent: deque[dict[str, Any]] = deque(maxlen=10)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=NUM_LINES_OF_PACE)
 
     @property
     def is_done(self) -> bool:
         """Whether the last step is among the lines read."""
-        return bool(self._recent) and self._recent[-1]["step"] >= self._num_steps
+        return self._progress.is_done
 
     def last_lines(self, num_lines: int) -> Iterator[str]:
         """A table of the last lines, the last warnings, and how far the run is."""
@@ -114,14 +112,17 @@ class RunView:
         """Steps taken, and the time left at the recent pace, which leaves validation and saving out."""
         if not self._recent:
             return f"{self._name}: no line yet"
-        step = self._recent[-1]["step"]
-        done = f"{self._name}: step {step:,} of {self._num_steps:,} ({step / self._num_steps:.0%})"
-        if self.is_done:
+        at, num_steps = self._progress, self._num_steps
+        done = f"{self._name}: step {at.step:,} of {num_steps:,} ({at.step / num_steps:.0%})"
+        if at.is_done:
             return f"{done}, done"
-        seconds = sum(record["step_time_s"] for record in self._recent) / len(self._recent)
-        left = timedelta(seconds=round((self._num_steps - step) * seconds))
+        left = timedelta(seconds=round(at.left_s or 0))
         age = timedelta(seconds=round(self._metrics.age_s()))
-        return f"{done}, {left} left at {seconds:.3g} s a step; last line {age} ago"
+        return f"{done}, {left} left at {at.step_s:.3g} s a step; last line {age} ago"
+
+    @property
+    def _progress(self) -> Progress:
+        return Progress(self._num_steps, self._recent)
 
     def _read(self) -> list[dict[str, Any]]:
         records = self._metrics.new_records()
@@ -132,13 +133,21 @@ class RunView:
 
     def _read_warnings(self) -> list[str]:
         found = [
-            (record["step"], _warning(record))
+            (record["step"], warning_line(record))
             for file in self._warnings.values()
             for record in file.new_records()
         ]
         return [
             textwrap.fill(f"warning: {line}", _WIDTH, subsequent_indent="  ") for _, line in sorted(found)
         ]
+
+
+def num_steps_of(run_dir: Path) -> int:
+    """The steps that a run is to take; raises UserError where the folder is none of a run."""
+    config = run_dir / CONFIG
+    if not config.is_file():
+        raise UserError(f"{run_dir}: no config.yaml; give the folder of a run, OUT_DIR/NAME")
+    return int(yaml.safe_load(config.read_text())["steps"])
 
 
 def follow(view: RunView) -> Iterator[str]:
@@ -163,5 +172,6 @@ def _figure(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def _warning(record: dict[str, Any]) -> str:
+def warning_line(record: dict[str, Any]) -> str:
+    """A line of warnings.jsonl or nonfinite.jsonl as a sentence."""
     return f"step {record['step']}: {record['warning']}" if "warning" in record else incident_line(record)

@@ -15,6 +15,8 @@ RECORDS = (METRICS, VALIDATION, NONFINITE, WARNINGS)
 FAILURES = "failures.jsonl"
 """Of ranks that were lost, a line each time."""
 
+_BLOCK_BYTES = 64 * 1024
+
 
 class Records:
     """A file of JSON lines. Lines that the disk has no room for wait in memory, in order."""
@@ -50,6 +52,24 @@ class Records:
                 file.truncate(end)
                 raise
         self._waiting = b""
+
+
+def newest_records(path: Path, num_lines: int) -> list[dict[str, Any]]:
+    """The last complete lines of a file, oldest first, and nothing read before them. No file has no lines."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return []
+    with file:
+        end = file.seek(0, 2)
+        num_bytes = _BLOCK_BYTES
+        while True:
+            start = file.seek(max(0, end - num_bytes))
+            lines = file.read(end - start).splitlines(keepends=True)
+            complete = [line for line in lines[start > 0 :] if line.endswith(b"\n")]
+            if start == 0 or len(complete) >= num_lines:
+                return [json.loads(line) for line in complete[-num_lines:]]
+            num_bytes *= 4
 
 
 def drop_records_after(path: Path, step: int) -> None:

@@ -1,11 +1,12 @@
-"""How large a checkpoint is."""
+"""How large a checkpoint is, and how many there are."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import OptimizerConfig
+from pipeline.config import CheckpointConfig, OptimizerConfig
 from pipeline.engine.optimizer_state import STEP
 from pipeline.models.interface import TaskModel
 from pipeline.optimizers import build_optimizer
@@ -35,6 +36,15 @@ def checkpoint_size(parameters: ParameterCounts, num_moments: float) -> Checkpoi
         model=_FP32_BYTES * parameters.num_all,
         state=round(_FP32_BYTES * num_moments * parameters.num_trained),
     )
+
+
+def most_checkpoints(config: CheckpointConfig, num_steps: int) -> int:
+    """The most that are on disk at a time: the newest, those kept for good, and one being written."""
+    num_saved = 1 if not config.every else -(-num_steps // config.every)
+    kept = 0
+    if config.every and config.keep_every:
+        kept = num_steps // math.lcm(config.every, config.keep_every)
+    return min(config.keep_last + kept + 1, num_saved)
 
 
 def count_moments(model: TaskModel, config: OptimizerConfig) -> float:

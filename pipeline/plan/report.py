@@ -13,7 +13,7 @@ from pipeline.plan.run_plan import RunPlan
 from pipeline.plan.tasks import scarcest
 
 _GIB, _MIB = 2**30, 2**20
-_USABLE = 0.9
+USABLE_MEMORY = 0.9
 """Part of a GPU's memory that tensors may fill; CUDA, NCCL and fragmentation take the rest."""
 
 
@@ -143,8 +143,8 @@ def _print_memory(plan: RunPlan, console: Console, gpu_memory_gib: float | None)
 
 
 def _recommendation(plan: RunPlan, gpu_memory_gib: float) -> str:
-    stage = plan.smallest_stage(_USABLE * gpu_memory_gib * _GIB)
-    within = f"{_USABLE:.0%} of {gpu_memory_gib:g} GiB"
+    stage = plan.smallest_stage(USABLE_MEMORY * gpu_memory_gib * _GIB)
+    within = f"{USABLE_MEMORY:.0%} of {gpu_memory_gib:g} GiB"
     if stage is None:
         return f"[bold]No stage fits {within}:[/] lower batch.micro_size, or take more ranks."
     return f"[bold]Smallest stage that fits {within}: {stage}[/] (deepspeed=ds_configs/zero{stage}.json)."

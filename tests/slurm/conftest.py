@@ -2,15 +2,40 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from data_prep.errors import run_program
+from pipeline.__main__ import app
 
 from .cluster import Cluster, missing_programs
 
 PROJECT = Path(__file__).parents[2]
+
+
+@dataclass
+class Answer:
+    """Exit code, what was printed, and the lines of mistakes and warnings."""
+
+    code: int
+    text: str
+    errors: list[str]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Of a table of facts, by name."""
+        rows = [(line[:13].strip(), line[13:].strip()) for line in self.text.split("\n\n")[0].splitlines()]
+        facts: dict[str, str] = {}
+        for name, fact in rows:
+            last = name or next(reversed(facts))
+            facts[last] = f"{facts[last]} {fact}" if last in facts else fact
+        return facts
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +61,29 @@ def submit_dir(cluster: Cluster, shards: Path, tmp_path: Path) -> Path:
     (tmp_path / "shards").symlink_to(shards)
     shutil.copy(PROJECT / "configs" / "tiny.yaml", tmp_path / "run.yaml")
     return tmp_path
+
+
+@pytest.fixture
+def pipeline(cluster: Cluster, submit_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> Iterator[Any]:
+    """`pipeline ARGUMENTS` in the folder to submit from, on a terminal of 80 columns; what it answers."""
+    monkeypatch.chdir(submit_dir)
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        terminated = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                run_program("pipeline", app)
+        finally:
+            signal.signal(signal.SIGTERM, terminated)
+        said = capfd.readouterr()
+        errors = [line for line in said.err.splitlines() if line.startswith("pipeline: ")]
+        return Answer(end.value.code, said.out, errors)
+
+    yield run
+    cluster.run("scancel", "--user=root")

@@ -1,0 +1,155 @@
+"""SLURM's own commands as typed calls: sbatch, squeue, scontrol. What they answer is read here alone."""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from data_prep.errors import UserError
+
+_ASKED_WITHIN_S = 30
+"""A controller that is down lets squeue try for minutes."""
+_SUBMITTED_WITHIN_S = 120
+"""Longer, since whoever ends sbatch does not know whether there is a job now."""
+_FIELD_END = "\x1f"
+_FORMAT = _FIELD_END.join(("%i", "%T", "%r", "%S", "%l", "%L", "%N", "%k"))
+_ENDED = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+}
+
+
+class SlurmError(UserError):
+    """SLURM refuses, in its own words."""
+
+
+class NoSlurmError(SlurmError):
+    """There is no SLURM on this machine, or its controller does not answer."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of this user, as squeue tells it; also one that ended minutes ago."""
+
+    id: str
+    state: str
+    """SLURM's word for it: PENDING, RUNNING, COMPLETED, …"""
+    reason: str | None
+    """Why it is pending, or why it ended."""
+    start: datetime | None
+    """When it started, or is expected to."""
+    limit_s: int | None
+    """Seconds it may run at a stretch; None without a limit."""
+    left_s: int | None
+    """Seconds of these that are left."""
+    nodes: str
+    """In SLURM's short form, node[1-3]; empty before it starts."""
+    comment: str
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it waits, runs or is about to end."""
+        return self.state not in _ENDED
+
+
+def own_jobs() -> list[Job]:
+    """The jobs of this user, oldest first.
+
+    Raises:
+        NoSlurmError: nobody answers.
+    """
+    answer = _ask("squeue", f"--user={os.getuid()}", "--states=all", "--noheader", f"--format={_FORMAT}")
+    jobs = [_job(line) for line in answer.stdout.splitlines() if line]
+    return sorted(jobs, key=lambda job: int(re.match(r"\d+", job.id)[0]))  # type: ignore[index]
+
+
+def num_restarts(job_id: str) -> int | None:
+    """How often SLURM has started a job again; None for one that it no longer knows."""
+    try:
+        said = _ask("scontrol", "--oneliner", "show", "job", job_id).stdout
+    except NoSlurmError:
+        return None
+    found = re.search(r" Restarts=(\d+) ", said)
+    return int(found[1]) if found else None
+
+
+def submit(arguments: list[str]) -> str:
+    """Hand a job in; return its id.
+
+    Raises:
+        SlurmError: sbatch refuses it.
+    """
+    answer = _ask("sbatch", "--parsable", *arguments, timeout_s=_SUBMITTED_WITHIN_S)
+    return answer.stdout.strip().partition(";")[0]  # the cluster's name may follow
+
+
+def expected_start(arguments: list[str]) -> tuple[str, str]:
+    """When such a job would start if it were handed in now, and on which nodes, in SLURM's words.
+
+    Raises:
+        SlurmError: sbatch would refuse it.
+    """
+    said = _ask("sbatch", "--test-only", *arguments).stderr
+    found = re.search(r"to start at (\S+) using .* on nodes (\S+)", said)
+    if not found:
+        raise SlurmError(f"sbatch --test-only: {_reason(said)}")
+    return found[1], found[2]
+
+
+def _ask(
+    program: str, *arguments: str, timeout_s: float = _ASKED_WITHIN_S
+) -> subprocess.CompletedProcess[str]:
+    try:
+        answer = subprocess.run(  # noqa: S603 - no shell
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+        )
+    except FileNotFoundError as error:
+        raise NoSlurmError(f"{program}: not on this machine; use a login node of the cluster") from error
+    except subprocess.TimeoutExpired as error:
+        raise NoSlurmError(f"{program}: no answer within {timeout_s} s; see `scontrol ping`") from error
+    if answer.returncode:
+        kind = SlurmError if program == "sbatch" and "contact" not in answer.stderr else NoSlurmError
+        raise kind(f"{program}: {_reason(answer.stderr)}")
+    return answer
+
+
+def _reason(said: str) -> str:
+    """The last line of a refusal, which says most, without the program's name."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return re.sub(r"^\w+: (error|fatal): ", "", lines[-1]).strip() if lines else "refused without a word"
+
+
+def _job(line: str) -> Job:
+    job_id, state, reason, start, limit, left, nodes, comment = line.split(_FIELD_END)
+    return Job(
+        id=job_id,
+        state=state,
+        reason=None if reason == "None" else reason,
+        start=datetime.fromisoformat(start) if start[:1].isdigit() else None,
+        limit_s=_seconds(limit),
+        left_s=_seconds(left),
+        nodes=nodes,
+        comment="" if comment == "(null)" else comment,
+    )
+
+
+def _seconds(duration: str) -> int | None:
+    """Of [[days-]hours:]minutes:seconds; None for UNLIMITED, INVALID and the like."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", duration)
+    if not found:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return round(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds())

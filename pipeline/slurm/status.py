@@ -1,0 +1,232 @@
+"""`pipeline status`: what SLURM says of runs, beside what the runs say of themselves."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.engine.records import METRICS, NONFINITE, VALIDATION, WARNINGS, newest_records
+from pipeline.engine.run_folder import CONFIG, SLURM, complete_checkpoints, step_of
+from pipeline.progress import NUM_LINES_OF_PACE, Progress
+from pipeline.slurm.attempts import Attempt, AttemptLog
+from pipeline.slurm.facts import facts_table
+from pipeline.slurm.queue import Job, NoSlurmError, num_restarts, own_jobs
+from pipeline.slurm.run_jobs import current_job, jobs_of
+from pipeline.tail import num_steps_of, warning_line
+
+_RUNS = Path("runs")
+_LATELY_DAYS = 3
+"""A weekend."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run, by its folder and by SLURM's queue."""
+
+    run_dir: Path
+    progress: Progress | None
+    """None before its first start."""
+    job: Job | None
+    """The present one, or the last that SLURM remembers."""
+    attempts: Sequence[Attempt]
+    validation: dict[str, Any] | None
+    """The last line."""
+    warning: str | None
+    """The last one."""
+    checkpoint: Path | None
+    """The newest."""
+    age_s: float | None
+    """Seconds since the last line of metrics."""
+
+    @property
+    def state(self) -> str:
+        """In one or two words."""
+        if self.job and self.job.is_live:
+            return self.job.state.lower()
+        if self.progress and self.progress.is_done:
+            return "done"
+        if self.job:
+            return self.job.state.lower()
+        return "no job"
+
+
+def print_status(run_dirs: Sequence[Path], console: Console) -> None:
+    """Print one run in full, several in a row each; without any those that are of interest now.
+
+    Raises:
+        UserError: a folder is none of a run, nor of a job that waits.
+    """
+    jobs, no_slurm = _jobs()
+    found = run_dirs or _runs_of_interest(jobs)
+    statuses = [_status(run_dir, jobs) for run_dir in found]
+    if not statuses:
+        console.print(f"No run below {_RUNS}/ has a job, or was written to in the last {_LATELY_DAYS} days.")
+    elif len(run_dirs) == 1:
+        console.print(facts_table(_facts(statuses[0])))
+    else:
+        console.print(_rows(statuses))
+    if no_slurm:
+        console.print(f"Of jobs nothing is known here: {no_slurm}", markup=False, highlight=False)
+
+
+def _jobs() -> tuple[list[Job], NoSlurmError | None]:
+    try:
+        return own_jobs(), None
+    except NoSlurmError as error:
+        return [], error
+
+
+def _runs_of_interest(jobs: Sequence[Job]) -> list[Path]:
+    """Runs below runs/ that were written to lately, and all that have a job, wherever they are."""
+    configs = [*_RUNS.glob(f"*/{CONFIG}"), *_RUNS.glob(f"*/*/{CONFIG}")]
+    since = time.time() - _LATELY_DAYS * 24 * 3600
+    written = {config.parent.resolve() for config in configs if _last_written(config.parent) > since}
+    of_jobs = {Path(job.comment) for job in jobs if job.is_live and (Path(job.comment) / SLURM).is_dir()}
+    here = Path.cwd()
+    return [
+        run.relative_to(here) if run.is_relative_to(here) else run
+        for run in sorted(written | {run for run in of_jobs if run.is_absolute()})
+    ]
+
+
+def _last_written(run_dir: Path) -> float:
+    return max((run_dir / name).stat().st_mtime for name in (CONFIG, METRICS) if (run_dir / name).is_file())
+
+
+def _status(run_dir: Path, jobs: Sequence[Job]) -> RunStatus:
+    job = current_job(jobs_of(run_dir, jobs))
+    has_begun = (run_dir / CONFIG).is_file()
+    num_steps = num_steps_of(run_dir) if has_begun or job is None else None
+    metrics = newest_records(run_dir / METRICS, NUM_LINES_OF_PACE)
+    warnings = [record for name in (WARNINGS, NONFINITE) for record in newest_records(run_dir / name, 1)]
+    last_warning = max(warnings, key=lambda record: record["step"], default=None)
+    return RunStatus(
+        run_dir=run_dir,
+        progress=Progress(num_steps, metrics) if num_steps else None,
+        job=job,
+        attempts=AttemptLog(run_dir).attempts,
+        validation=next(iter(newest_records(run_dir / VALIDATION, 1)), None),
+        warning=warning_line(last_warning) if last_warning else None,
+        checkpoint=next(reversed(complete_checkpoints(run_dir)), None),
+        age_s=time.time() - (run_dir / METRICS).stat().st_mtime if metrics else None,
+    )
+
+
+def _facts(status: RunStatus) -> dict[str, str]:
+    """What there is to say of one run."""
+    facts = {"run": str(status.run_dir), "state": _state(status)}
+    if status.job and status.job.nodes:
+        facts["nodes"] = status.job.nodes
+    elif status.attempts:
+        facts["nodes"] = f"{status.attempts[-1].nodes}, last"
+    if restarts := _restarts(status):
+        facts["restarts"] = restarts
+    if status.progress is None:
+        return {**facts, "step": "none yet: it has not started"}
+    facts["step"] = _step(status)
+    if time_left := _time_left(status):
+        facts["time left"] = time_left
+    facts["worst task"] = _worst(status) or "none yet: no held-out losses"
+    if status.checkpoint:
+        age = _ago(time.time() - status.checkpoint.stat().st_mtime)
+        facts["checkpoint"] = f"step {step_of(status.checkpoint):,}, {age}"
+    else:
+        facts["checkpoint"] = "none yet"
+    if status.warning:
+        facts["warning"] = status.warning
+    return facts
+
+
+def _state(status: RunStatus) -> str:
+    job = status.job
+    if job is None:
+        return status.state
+    state = f"{status.state}, job {job.id}"
+    if job.state == "PENDING":
+        start = f", expected to start {job.start:%Y-%m-%d %H:%M}" if job.start else ""
+        return f"{state}: {job.reason or 'no reason given'}{start}"
+    if not job.is_live and job.reason:
+        return f"{state} ({job.state}: {job.reason})"
+    return state
+
+
+def _restarts(status: RunStatus) -> str | None:
+    """How often SLURM started the job again, by itself or by what the run wrote down."""
+    job = status.job.id if status.job else None
+    number = num_restarts(job) if job else None
+    if number is None and status.attempts:
+        number = status.attempts[-1].restart
+    return None if number is None else str(number)
+
+
+def _step(status: RunStatus) -> str:
+    progress = status.progress
+    assert progress is not None
+    step = f"{progress.step:,} of {progress.num_steps:,} ({progress.step / progress.num_steps:.0%})"
+    if not progress.recent or status.age_s is None:
+        return step
+    return f"{step}, {progress.recent[-1]['tokens_per_s']:,.0f} tokens/s; last line {_ago(status.age_s)}"
+
+
+def _time_left(status: RunStatus) -> str | None:
+    """Of the training beside the job's; None where the one or the other does not go on."""
+    progress, job = status.progress, status.job
+    if progress is None or progress.left_s is None or progress.is_done:
+        return None
+    training = f"{_duration(progress.left_s)} of training"
+    if job is None or job.left_s is None or job.state != "RUNNING":
+        return training
+    both = f"{training}, {_duration(job.left_s)} of the job"
+    if progress.left_s <= job.left_s or not job.limit_s:
+        return both
+    more = math.ceil((progress.left_s - job.left_s) / job.limit_s)
+    return f"{both}, then {more:,} more of {_duration(job.limit_s)}"
+
+
+def _worst(status: RunStatus) -> str | None:
+    """The worst task by held-out loss, never by the loss of a batch."""
+    held_out = status.validation
+    if held_out is None or held_out["worst_task"] is None:
+        return None
+    return f"{held_out['worst_task']} {held_out['worst_loss']:.3f} held-out, at step {held_out['step']:,}"
+
+
+def _rows(statuses: Sequence[RunStatus]) -> Table:
+    """A row per run, within 80 columns where names are short."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.add_column("run", overflow="fold")
+    for name in ("state", "step", "tokens/s", "worst held-out", "left"):
+        table.add_column(
+            name, justify="right" if name in ("step", "tokens/s", "left") else "left", no_wrap=True
+        )
+    for status in statuses:
+        progress, held_out = status.progress, status.validation
+        last = progress.recent[-1] if progress and progress.recent else None
+        left = progress.left_s if progress and not progress.is_done else None
+        is_judged = held_out is not None and held_out["worst_task"] is not None
+        table.add_row(
+            Text(str(status.run_dir)),
+            status.state,
+            f"{progress.step:,} ({progress.step / progress.num_steps:.0%})" if progress else "",
+            f"{last['tokens_per_s']:,.0f}" if last else "",
+            f"{held_out['worst_task']} {held_out['worst_loss']:.2f}" if held_out and is_judged else "",
+            _duration(left) if left is not None else "",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    duration = timedelta(seconds=round(seconds))
+    return f"{duration.days}d {duration.seconds // 3600}h" if duration.days else str(duration)
+
+
+def _ago(seconds: float) -> str:
+    return f"{_duration(max(seconds, 0))} ago"

@@ -113,6 +113,11 @@ def plan(
     peak_tflops: Annotated[
         float | None, typer.Option(min=0, help="Of a rank's device, in the run's precision.")
     ] = None,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="GB/s per rank, as nccl-tests' busbw; how long a step communicates."),
+    ] = None,
+    latency: Annotated[float, typer.Option(min=0, help="Microseconds of a message per hop.")] = 10,
     sequence_length: Annotated[
         int | None, typer.Option(min=1, help="Pieces, where there are no shards yet; 128 by default.")
     ] = None,
@@ -120,7 +125,7 @@ def plan(
         Path | None, typer.Option("--json", help="Write the figures to this JSON file too.")
     ] = None,
 ) -> None:
-    """What a run will take, without data, GPU or training: FLOPs, memory per ZeRO stage, epochs, time."""
+    """What a run will take, without data, GPU or training: FLOPs, memory and traffic per ZeRO stage, time."""
     import json
 
     from rich.console import Console
@@ -138,6 +143,7 @@ def plan(
     workarounds.before_import()
     from pipeline.engine.ds_config import given_ds_config
     from pipeline.plan.duration import speed_of
+    from pipeline.plan.network import Network
     from pipeline.plan.report import plan_to_dict, print_plan
     from pipeline.plan.run_plan import plan_run
     from pipeline.plan.text_case import planned_case
@@ -146,10 +152,11 @@ def plan(
     ds_settings = given_ds_config(run_config, world_size)
     case = planned_case(run_config, sequence_length)
     made = plan_run(run_config, ds_settings, case, world_size, device, speed)
-    print_plan(made, Console(highlight=False), gpu_memory)
+    network = Network(bandwidth, latency / 1e6) if bandwidth else None
+    print_plan(made, Console(highlight=False), gpu_memory, network)
     if json_file:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(json_file, json.dumps(plan_to_dict(made), indent=2) + "\n")
+        write_durably(json_file, json.dumps(plan_to_dict(made, network), indent=2) + "\n")
 
 
 @app.command(

@@ -16,6 +16,8 @@ class BatchPlan:
     num_micro_batches: int
     world_size: int
     estimator: str
+    reads_losses: bool
+    """Whether the weights are made from losses of the same step."""
     extra_forward: bool
     """Whether each micro-batch runs forward once more, for the weights."""
 
@@ -39,12 +41,13 @@ def plan_batch(config: RunConfig, world_size: int) -> BatchPlan:
     """The batch of a run file on so many ranks."""
     objective = with_estimator(config, None, world_size).objective
     several = config.batch.num_micro_batches > world_size
-    reads_losses = "losses" in build_objective(objective).needs
+    reads_losses = "losses" in build_objective(objective).needs and objective.estimator != "ema"
     return BatchPlan(
         global_size=config.batch.global_size,
         micro_size=config.batch.micro_size,
         num_micro_batches=config.batch.num_micro_batches,
         world_size=world_size,
         estimator=objective.estimator,
+        reads_losses=reads_losses,
         extra_forward=several and reads_losses and objective.estimator == "two_pass",
     )

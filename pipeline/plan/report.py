@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from pipeline.plan.communication import Traffic
+from pipeline.plan.network import Network
 from pipeline.plan.run_plan import RunPlan
 from pipeline.plan.tasks import scarcest
 
@@ -17,8 +19,10 @@ USABLE_MEMORY = 0.9
 """Part of a GPU's memory that tensors may fill; CUDA, NCCL and fragmentation take the rest."""
 
 
-def print_plan(plan: RunPlan, console: Console, gpu_memory_gib: float | None) -> None:
-    """Print all sections; with `gpu_memory_gib` also which ZeRO stage fits."""
+def print_plan(
+    plan: RunPlan, console: Console, gpu_memory_gib: float | None, network: Network | None
+) -> None:
+    """Print all sections; given them, also which ZeRO stage fits, and how long messages take."""
     kind = "GPU" if plan.device == "gpu" else "CPU process"
     ranks = f"{plan.batch.world_size:,} {kind}{'es' if kind[0] == 'C' else 's'}"
     if plan.batch.world_size == 1:
@@ -28,11 +32,12 @@ def print_plan(plan: RunPlan, console: Console, gpu_memory_gib: float | None) ->
     _print_facts(console, "Batch", _batch_facts(plan))
     _print_data(plan, console)
     _print_memory(plan, console, gpu_memory_gib)
+    _print_traffic(plan, console, network)
     _print_facts(console, "Checkpoint", _checkpoint_facts(plan))
     _print_facts(console, "Time", _time_facts(plan))
 
 
-def plan_to_dict(plan: RunPlan) -> dict[str, Any]:
+def plan_to_dict(plan: RunPlan, network: Network | None = None) -> dict[str, Any]:
     """All figures as plain values, in bytes, seconds and FLOPs."""
     return {
         "name": plan.config.name,
@@ -56,6 +61,15 @@ def plan_to_dict(plan: RunPlan) -> dict[str, Any]:
         "scarcest_task": None if plan.tasks is None else scarcest(plan.tasks).name,
         "zero_stage": plan.stage,
         "memory": [{**asdict(memory), "peak": memory.peak} for memory in plan.memory.values()],
+        "communication": [
+            {
+                "stage": stage,
+                "sent_bytes": _sent_bytes(traffic),
+                "communication_s": network.seconds(traffic) if network else None,
+                "traffic": [{**asdict(kind), "sent_bytes": kind.sent_bytes} for kind in traffic],
+            }
+            for stage, traffic in plan.traffic.items()
+        ],
         "refused_stages": plan.refusals,
         "checkpoint": {**asdict(plan.checkpoint), "total": plan.checkpoint.total},
         "steps": plan.config.steps,
@@ -148,6 +162,33 @@ def _recommendation(plan: RunPlan, gpu_memory_gib: float) -> str:
     if stage is None:
         return f"[bold]No stage fits {within}:[/] lower batch.micro_size, or take more ranks."
     return f"[bold]Smallest stage that fits {within}: {stage}[/] (deepspeed=ds_configs/zero{stage}.json)."
+
+
+def _print_traffic(plan: RunPlan, console: Console, network: Network | None) -> None:
+    if plan.batch.world_size == 1:
+        return
+    columns = ("gradients", "parameters", "in all", "messages", *(["seconds"] if network else []))
+    largest = max(_sent_bytes(traffic) for traffic in plan.traffic.values())
+    unit, name = (_GIB, "GiB") if largest >= _GIB else (_MIB, "MiB")
+    table = _table(f"Sent per rank and step in {name}", "ZeRO", *columns)
+    for stage, traffic in plan.traffic.items():
+        of_gradients = _sent_bytes([kind for kind in traffic if kind.what == "gradients"])
+        of_parameters = _sent_bytes([kind for kind in traffic if "parameters" in kind.what])
+        cells = [f"{sent / unit:,.2f}" for sent in (of_gradients, of_parameters, _sent_bytes(traffic))]
+        cells.append(f"{sum(kind.num_messages for kind in traffic):,}")
+        if network:
+            cells.append(f"{network.seconds(traffic):,.3f}")
+        chosen = stage == plan.stage
+        table.add_row(f"{stage}{' *' if chosen else ''}", *cells, style="bold" if chosen else None)
+    console.print(table)
+    if network:
+        taken = f"{network.gb_per_s:g} GB/s and {network.latency_s * 1e6:g} µs a hop"
+        console.print(Padding(f"Seconds are at {taken}, with nothing computed meanwhile.", (0, 0, 0, 1)))
+    console.print()
+
+
+def _sent_bytes(traffic: list[Traffic]) -> float:
+    return sum(kind.sent_bytes for kind in traffic)
 
 
 def _checkpoint_facts(plan: RunPlan) -> dict[str, str]:

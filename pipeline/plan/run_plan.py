@@ -10,8 +10,10 @@ from pipeline.config import RunConfig
 from pipeline.engine.activation_checkpointing import SECTION, checkpoint_layers, num_checkpointed
 from pipeline.engine.ds_config import complete_ds_config, zero_stage
 from pipeline.engine.refusals import refusal_of_settings
+from pipeline.optimizers import build_optimizer
 from pipeline.plan.batch import BatchPlan, plan_batch
 from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments
+from pipeline.plan.communication import CommunicationCase, Traffic, layout_of, step_traffic
 from pipeline.plan.duration import Speed, step_s
 from pipeline.plan.memory import MemoryCase, StageMemory, stage_memory
 from pipeline.plan.simulation import (
@@ -58,6 +60,8 @@ class RunPlan:
     stage: int
     """Of the DeepSpeed JSON."""
     memory: dict[int, StageMemory]
+    traffic: dict[int, list[Traffic]]
+    """What a rank sends in a step, by stage."""
     refusals: dict[int, str]
     checkpoint: CheckpointSize
     step_s: float | None
@@ -99,8 +103,10 @@ def plan_run(
     refusals = _refusals(config, ds_settings, world_size, device)
     dtype = _TYPES[config.precision]
     with without_data(dtype):
-        model, _ = case.make(False)
+        model, inputs = case.make(False)
         parameters = count_parameters(model.network)
+        optimizer = build_optimizer(model, config.optimizer, model.hidden_matrices())
+        layout = layout_of(model, inputs, optimizer)
     num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
     prepare = (lambda model: checkpoint_layers(model.layers(), ds_settings)) if num_recomputed else None
     counts = count_pass(case.make, dtype, device, prepare)
@@ -123,6 +129,16 @@ def plan_run(
         )
         return stage_memory(memory_case, stage)
 
+    def traffic(stage: int) -> list[Traffic]:
+        communication_case = CommunicationCase(
+            layout=layout,
+            batch=batch,
+            weight_bytes=dtype.itemsize,
+            reduced_bytes=_TYPES[ds_settings.get("communication_data_type", config.precision)].itemsize,
+            zero=_zero_config(section, stage),
+        )
+        return step_traffic(communication_case, stage)
+
     return RunPlan(
         config=config,
         device=device,
@@ -133,6 +149,7 @@ def plan_run(
         tasks=task_uses(case.groups, config.batch.global_size, config.steps) if case.groups else None,
         stage=zero_stage(ds_settings),
         memory={stage: memory(stage) for stage in STAGES if stage not in refusals},
+        traffic={stage: traffic(stage) for stage in STAGES if stage not in refusals},
         refusals=refusals,
         checkpoint=checkpoint_size(parameters, num_moments),
         step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)

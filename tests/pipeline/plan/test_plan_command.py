@@ -19,16 +19,24 @@ def run_plan(*arguments, name="tiny"):
 def test_it_prints_all_sections_and_writes_the_same_figures(shards, tmp_path):
     out = tmp_path / "made" / "plan.json"
     done = run_plan(
-        f"data.path={shards}", "--world-size", 2, "--throughput", 1000, "--gpu-memory", 1, "--json", out
+        *(f"data.path={shards}", "--world-size", 2, "--throughput", 1000, "--gpu-memory", 1),
+        *("--bandwidth", 50, "--latency", 20, "--json", out),
     )
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
-    places = [done.stdout.index(f"\n{title}") for title in ("Model", "Batch", "Data", "Memory", "Checkpoint")]
+    titles = ("Model", "Batch", "Data", "Memory", "Sent", "Checkpoint")
+    places = [done.stdout.index(f"\n{title}") for title in titles]
     assert places == sorted(places)
     figures = json.loads(out.read_text())
     assert f"Scarcest: {figures['scarcest_task']}" in done.stdout
     assert f"{figures['model']['num_all']:,}" in done.stdout
     assert len(figures["memory"]) == 4
+    # 2 ranks: a hop for each message, and one back where all reduce; half of a gathered buffer is sent.
+    stage_1 = figures["communication"][1]
+    num_messages = {kind["what"]: kind["num_messages"] for kind in stage_1["traffic"]}
+    hops = 2 * sum(num_messages.values()) - num_messages["parameters"]
+    assert stage_1["communication_s"] == pytest.approx(stage_1["sent_bytes"] / 50e9 + hops * 20e-6)
+    assert stage_1["sent_bytes"] == pytest.approx(3 / 2 * 4 * figures["model"]["num_all"], rel=0.001)
     assert figures["run_s"] == pytest.approx(20 * figures["step_s"])
     assert "Smallest stage that fits 90% of 1 GiB: 0" in done.stdout  # the buckets of the others take 1.9
 

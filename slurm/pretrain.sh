@@ -8,7 +8,7 @@
 #SBATCH --job-name=pretrain
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1      # one for each GPU; on CPUs one for each node
-##SBATCH --gpus-per-task=1
+##SBATCH --gpus-per-node=1       # as many as tasks
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 ##SBATCH --account=YOUR_ACCOUNT

@@ -11,7 +11,8 @@ from data_prep.errors import UserError
 from pipeline.engine.run_folder import SLURM
 from pipeline.run_file import load_config
 from pipeline.slurm.attempts import LOG, AttemptLog
-from pipeline.slurm.requeue import NotQueuedError, requeue
+from pipeline.slurm.queue import SlurmError
+from pipeline.slurm.requeue import requeue
 from pipeline.slurm.verdict import fruitless, verdict
 
 app = typer.Typer(no_args_is_help=True, help="What slurm/pretrain.sh calls around the ranks of a job.")
@@ -63,7 +64,7 @@ def end(
     if judgement.goes_on:
         try:
             requeue(job, judgement.without_nodes, run_dir / SLURM / LOG)
-        except NotQueuedError as error:
+        except SlurmError as error:
             print(f"{run_dir}: job {job} is not queued again: {error}", file=sys.stderr)
             raise typer.Exit(last.exit_code or 0) from error
     raise typer.Exit(last.exit_code or 0)

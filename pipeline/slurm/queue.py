@@ -71,14 +71,31 @@ def own_jobs() -> list[Job]:
     return sorted(jobs, key=lambda job: int(re.match(r"\d+", job.id)[0]))  # type: ignore[index]
 
 
+def facts_of_job(job_id: str) -> dict[str, str]:
+    """What scontrol knows of a job, by its names of things; without those that are not set.
+
+    Raises:
+        SlurmError: it knows no such job, or nobody answers.
+    """
+    said = _ask("scontrol", "--oneliner", "show", "job", job_id).stdout
+    return {name: value for name, value in re.findall(r"(\S+?)=(\S+)", said) if value != "(null)"}
+
+
 def num_restarts(job_id: str) -> int | None:
     """How often SLURM has started a job again; None for one that it no longer knows."""
     try:
-        said = _ask("scontrol", "--oneliner", "show", "job", job_id).stdout
-    except NoSlurmError:
+        return int(facts_of_job(job_id)["Restarts"])
+    except SlurmError:
         return None
-    found = re.search(r" Restarts=(\d+) ", said)
-    return int(found[1]) if found else None
+
+
+def requeue(job_id: str, *, on_hold: bool = False) -> None:
+    """Put a running job back into the queue, where on hold it waits until someone releases it.
+
+    Raises:
+        SlurmError: SLURM refuses.
+    """
+    _ask("scontrol", "requeuehold" if on_hold else "requeue", job_id)
 
 
 def submit(arguments: list[str]) -> str:

@@ -20,7 +20,7 @@ export TORCH_EXTENSIONS_DIR := $(CURDIR)/.cache/torch_extensions
 export TORCHINDUCTOR_CACHE_DIR := $(CURDIR)/.cache/torchinductor
 export TRITON_CACHE_DIR := $(CURDIR)/.cache/triton
 
-.PHONY: setup operator demo test lint docs lock clean
+.PHONY: setup operator demo test slurm-test lint docs lock clean
 
 setup: $(STAMP)
 
@@ -66,6 +66,12 @@ demo: setup
 # A file of tests stays in one process, since its tests share what is costly to make.
 test: lint
 	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The tests on a real SLURM cluster, all of it on this machine; `make test` runs them where it is installed.
+slurm-test: setup
+	@command -v slurmctld >/dev/null || if [ "$$(id -u)" = 0 ]; then apt-get update && apt-get install -y \
+		--no-install-recommends slurmctld slurmd slurm-client munge; fi
+	pytest tests/slurm
 
 lint: setup
 	ruff check .

@@ -255,6 +255,17 @@ def merge(
     _report(merge_parts(folder, Monitor(_log(folder, ".merge")), num_workers), steps, global_size)
 
 
+@app.command(epilog="Example: data_prep missing shards --num-parts 16")
+def missing(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of all parts.")],
+    num_parts: Annotated[int, typer.Option(min=1, help="As given to the parts.")],
+) -> None:
+    """Print the parts that still have something to do, as sbatch --array takes them; nothing if none has."""
+    from data_prep.passes.prepare import missing_parts
+
+    print(",".join(map(str, missing_parts(folder, num_parts))))
+
+
 @app.command(epilog="Example: data_prep verify shards")
 def verify(folder: Folder) -> None:
     """Check every file of a folder of shards: hashes, schema, counts, tokenizer. Exit code 1: one is bad."""

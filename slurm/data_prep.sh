@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# job=$(sbatch --parsable slurm/data_prep.sh INPUT... --out DIR [options of data_prep text])
-# sbatch --array=0 --dependency=afterok:$job --kill-on-invalid-dep=yes slurm/data_prep.sh merge DIR
+# slurm/submit_array.sh slurm/data_prep.sh OUT INPUT... [options of data_prep text]
 #
-# An array task prepares a part. One that failed goes on where it stopped with the same line and --array=ITS_NUMBER.
+# Prepares the shards OUT: each task of the array does a part, and a last job merges them. What is done stays
+# done: the same line again submits the parts that are missing.
 #
 # --- edit this block for your cluster ---------------------------------------
 #SBATCH --job-name=data_prep
-#SBATCH --array=0-15             # one task for each part
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=8        # one worker for each
 #SBATCH --mem-per-cpu=2G
@@ -16,21 +15,28 @@
 #SBATCH --output=%x-%A-%a.log
 #SBATCH --open-mode=append
 #SBATCH --requeue
-num_parts=16                     # as in --array
+num_parts=16
+environment() {
+    export PATH="$PWD/.venv/bin:$PATH"        # or: module load ..., conda activate ...
+}
 # -----------------------------------------------------------------------------
 set -euo pipefail
 
-if [[ $# -eq 0 ]]; then
-    echo "usage: sbatch slurm/data_prep.sh INPUT... --out DIR [options], or merge DIR" >&2
+if [[ $# -lt 3 ]]; then
+    echo "usage: slurm/submit_array.sh slurm/data_prep.sh OUT INPUT... [options of data_prep text]" >&2
     exit 2
 fi
+step=$1 out=$2
+shift 2
 
-# SLURM runs a spooled copy of this script, so paths start where sbatch was called.
-cd "${SLURM_SUBMIT_DIR:?start this script with sbatch}"
-export PATH="$PWD/.venv/bin:$PATH"
-workers=${SLURM_CPUS_PER_TASK:-1}
+# SLURM runs a spooled copy of this script, so paths start where it was submitted.
+cd "${SLURM_SUBMIT_DIR:-.}"
+environment
 
-if [[ $1 == merge ]]; then
-    exec data_prep "$@" --num-workers "$workers"
-fi
-exec data_prep text "$@" --num-workers "$workers" --part "$SLURM_ARRAY_TASK_ID" --num-parts "$num_parts"
+case $step in
+missing) data_prep missing "$out" --num-parts "$num_parts" ;;
+part) data_prep text "$@" --out "$out" --num-workers "$SLURM_CPUS_PER_TASK" \
+    --part "$SLURM_ARRAY_TASK_ID" --num-parts "$num_parts" ;;
+last) data_prep merge "$out" --num-workers "$SLURM_CPUS_PER_TASK" ;;
+*) echo "$step: submit this with slurm/submit_array.sh" >&2 && exit 2 ;;
+esac

@@ -153,7 +153,7 @@ class Preparation:
             raise UserError(f"{job.out}: not planned yet; run its parts first: data_prep text ... --part I")
         plan = planning.plan()
         blocks = BlocksPass(job, planning)
-        missing = [task for task in range(len(plan.blocks)) if not blocks.is_done(task)]
+        missing = _missing_blocks(plan, blocks)
         if missing:
             num_parts = int((job.work / _NUM_PARTS).read_text())
             parts = sorted({task % num_parts for task in missing})
@@ -228,6 +228,24 @@ def merge_parts(out: Path, monitor: Monitor, num_workers: int) -> Manifest:
         rmtree(out / WORK, ignore_errors=True)
         return read_manifest(out)
     return Preparation(load_job(out), monitor, num_workers).merge()
+
+
+def missing_parts(out: Path, num_parts: int) -> list[int]:
+    """Which of the parts of a preparation in `out` still have something to do; all of one not begun."""
+    if (out / MANIFEST).is_file():
+        return []
+    if not (out / WORK).is_dir():
+        return list(range(num_parts))
+    job = load_job(out)
+    planning = PlanningPass(job, ReadingPass(job))
+    if not planning.is_done(0):
+        return list(range(num_parts))
+    missing = _missing_blocks(planning.plan(), BlocksPass(job, planning))
+    return sorted({task % num_parts for task in missing})
+
+
+def _missing_blocks(plan: Plan, blocks: BlocksPass) -> list[int]:
+    return [task for task in range(len(plan.blocks)) if not blocks.is_done(task)]
 
 
 @contextmanager

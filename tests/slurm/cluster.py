@@ -197,9 +197,14 @@ class Cluster:
         return f"Name=gpu File={self.folder}/dev/gpu[0-{self._gpus_per_node - 1}]\n"
 
     def _start(self, name: str, *command: str) -> None:
+        """Start a daemon that dies with this process, however that ends."""
         with (self.folder / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
-                command, stdout=out, stderr=out, env=self.environment, start_new_session=True
+                ("setpriv", "--pdeathsig=KILL", *command),
+                stdout=out,
+                stderr=out,
+                env=self.environment,
+                start_new_session=True,
             )
 
 

@@ -41,14 +41,16 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}   # srun does not take it ov
 log=$(pipeline slurm begin "$@")
 exec >>"$log" 2>&1
 
-# Every task finds its rank and the rendezvous in the variables that srun sets.
-srun --kill-on-bad-exit=1 "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &
+# Every task finds its rank and the rendezvous in the variables that srun sets. When one is lost the others notice
+# and end; when all are told to stop they end one by one. So those that are left have a moment before srun kills them.
+srun --kill-on-bad-exit=0 --wait=30 "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &
 ranks=$!
-trap 'kill -USR2 "$ranks" || true' USR2 TERM   # srun passes it on; the ranks save and stop
+trap 'kill -USR2 "$ranks" 2>/dev/null || true' USR2 TERM   # srun passes it on; the ranks save and stop
 while kill -0 "$ranks" 2>/dev/null; do
     wait "$ranks" || true                      # a signal ends it early
 done
 code=0
 wait "$ranks" || code=$?
+trap - USR2 TERM
 
 pipeline slurm end "$@" --exit-code "$code" --max-restarts "$max_restarts"

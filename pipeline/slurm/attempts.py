@@ -33,8 +33,10 @@ class Attempt:
     ended: float | None = None
     exit_code: int | None = None
     saved_step: int | None = None
+    logged_step: int | None = None
+    """The last one in metrics.jsonl."""
     failed_step: int | None = None
-    """Where ranks were lost, the step that they were in; else the last step in the log."""
+    """Where ranks were lost, the step that they were in; else the one after the last in the log."""
     lost_hosts: tuple[str, ...] = ()
 
     @property
@@ -85,11 +87,10 @@ class AttemptLog:
         """Write down that the ranks of this job ended, with what they left."""
         job, restart = _this_job()
         attempt = next(a for a in self.attempts if (a.job, a.restart) == (job, restart))
-        losses = [loss for loss in _records(self._run_dir / FAILURES) if loss["time"] >= attempt.began]
-        steps = [rank["step"] for loss in losses for rank in loss["lost"]] or [self._last_logged_step()]
-        hosts = {rank["host"] for loss in losses for rank in loss["lost"]}
+        lost = self._lost_since(attempt.began)
+        logged_step = self._last_logged_step()
         # Ranks that end since another one is lost are told to stop as well.
-        failed = bool(losses) and exit_code == STOPPED
+        failed = bool(lost) and exit_code == STOPPED
         attempt = Attempt(
             job,
             restart,
@@ -99,8 +100,9 @@ class AttemptLog:
             ended=time.time(),
             exit_code=1 if failed else exit_code,
             saved_step=self.newest_saved_step(),
-            failed_step=max(steps),
-            lost_hosts=tuple(sorted(hosts)),
+            logged_step=logged_step,
+            failed_step=max((rank["step"] for rank in lost.values()), default=logged_step + 1),
+            lost_hosts=tuple(sorted({rank["host"] for rank in lost.values()})),
         )
         self._append(attempt)
         return attempt
@@ -109,6 +111,14 @@ class AttemptLog:
         """The step of the newest complete checkpoint; 0 without one."""
         checkpoints = complete_checkpoints(self._run_dir)
         return step_of(checkpoints[-1]) if checkpoints else 0
+
+    def _lost_since(self, began: float) -> dict[int, dict[str, Any]]:
+        """The ranks that others did not find, by rank; what such a rank itself says is ignored."""
+        lost: dict[int, dict[str, Any]] = {}
+        for loss in sorted(_records(self._run_dir / FAILURES), key=lambda loss: loss["time"]):
+            if loss["time"] >= began and loss["rank"] not in lost:
+                lost |= {rank["rank"]: rank for rank in loss["lost"]}
+        return lost
 
     def _last_logged_step(self) -> int:
         return max((record["step"] for record in _records(self._run_dir / METRICS)), default=0)

@@ -45,8 +45,8 @@ def fruitless(attempts: Sequence[Attempt]) -> Verdict | None:
     """Why no other attempt is due after the last one, which failed or was cut off; None if one is."""
     last = attempts[-1]
     failures = list(takewhile(_failed, reversed(attempts)))
-    num_alike = sum(attempt.failed_step == last.failed_step for attempt in failures)
-    if last.failed_step is not None and num_alike > 1:
+    num_alike = sum(attempt.logged_step == last.logged_step for attempt in failures)
+    if last.logged_step is not None and num_alike > 1:
         return Verdict(False, f"step {last.failed_step} failed {num_alike} times; see the lines above")
     num_fruitless = len(list(takewhile(lambda attempt: attempt.saved_nothing, failures)))
     if num_fruitless >= _MOST_FRUITLESS:

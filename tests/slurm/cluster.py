@@ -184,7 +184,7 @@ class Cluster:
             f"RealMemory=64000{gres} State=UNKNOWN\n"
             for node in self.nodes
         ]
-        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=60 State=UP\n")
+        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
         (self.folder / "slurm.conf").write_text("".join(lines))
         (self.folder / "gres.conf").write_text(self._gres())
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host} {' '.join(self.nodes)}\n")

@@ -35,14 +35,14 @@ def test_parts_are_prepared_and_merged_and_what_is_done_is_not_submitted_again(c
     assert re.search(r"sbatch --array=0,1 slurm/data_prep.sh part new texts", dry.stderr), dry.stderr
     last = prepare().stdout.strip()
     cluster.wait_for_job(last, "COMPLETED", timeout_s=240)
-    verified = cluster.run("data_prep", "verify", "new", cwd=submit_dir)
+    verified = cluster.run(".venv/bin/data_prep", "verify", "new", cwd=submit_dir)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     again = prepare("--dry-run").stderr.splitlines()
     assert again == ["sbatch --array=0 slurm/data_prep.sh last new texts " + " ".join(SMALL)]
 
 
 def test_only_a_part_that_is_missing_is_submitted_again(cluster, submit_dir, prepare):
-    part = ("data_prep", "text", "texts", "--out", "new", *SMALL, "--num-parts", "2", "--part", "1")
+    part = (".venv/bin/data_prep", "text", "texts", "--out", "new", *SMALL, "--num-parts", "2", "--part", "1")
     done = cluster.run(*part, cwd=submit_dir, timeout_s=240)
     assert done.returncode == 0, done.stderr
     assert "sbatch --array=0 slurm/data_prep.sh part" in prepare("--dry-run").stderr

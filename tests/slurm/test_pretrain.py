@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 RANKS = ("--nodes=2", "--cpus-per-task=1", "--time=10")
 RUN = (
     *("run.yaml", "data.path=shards", "data.num_workers=0", "batch.global_size=12", "batch.micro_size=4"),
-    *("model.hidden_size=32", "validate.every=0", "checkpoint.every=20", "log.every=1"),
+    *("validate.every=0", "checkpoint.every=20", "log.every=1"),
 )
-STEPS = 100
+STEPS = 150
 KILLS_ITSELF_AT_STEP_7 = """
 import os, sys
 if "pretrain" in sys.orig_argv and os.environ.get("SLURM_PROCID") == "1":

@@ -18,6 +18,7 @@ def attempt(exit_code, failed_step=None, saved=(0, 0), restart=0, lost_hosts=())
         ended=1.0,
         exit_code=exit_code,
         saved_step=saved[1],
+        logged_step=failed_step,
         failed_step=failed_step,
         lost_hosts=lost_hosts,
     )

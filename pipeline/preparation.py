@@ -1,6 +1,7 @@
 """From a run file to a job for the engine: what a rank can refuse alone is refused before the ranks join."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def prepare(config: RunConfig) -> Job:
     ds_settings = ds_settings_of(config, launched_world_size())
     # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
     shards = Shards(config.data.path)
-    recipe = _recipe(config, shards)
+    recipe, _ = find_recipe(config, shards)
     model = _fresh_model(config, recipe, ds_settings)
     data = _data(config)
     # Only the first rank writes a log. The others have nothing to do meanwhile but to wait for it to join.
@@ -49,12 +50,15 @@ def prepare(config: RunConfig) -> Job:
     )
 
 
-def _recipe(config: RunConfig, shards: Shards) -> TextRecipe:
-    """The recipe of the model, by which the run may start where it would."""
+def find_recipe(config: RunConfig, shards: Shards) -> tuple[TextRecipe, Path | None]:
+    """The recipe of a run's model, and the checkpoint that the run goes on from.
+
+    Raises:
+        UserError: the run may not start, or not with these shards.
+    """
     recipe = text_recipe(config, shards, locate_start(config))
     task_quotas(config.data.quota, shards.manifest)
-    find_start(config, recipe.model_dump(mode="json"))
-    return recipe
+    return recipe, find_start(config, recipe.model_dump(mode="json"))
 
 
 def _fresh_model(config: RunConfig, recipe: TextRecipe, ds_settings: dict[str, Any]) -> TextModel:

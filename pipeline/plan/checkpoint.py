@@ -1,10 +1,12 @@
 """How large a checkpoint is, and how many there are."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pipeline.config import CheckpointConfig, OptimizerConfig
 from pipeline.engine.optimizer_state import STEP
@@ -47,6 +49,13 @@ def most_checkpoints(config: CheckpointConfig, num_steps: int) -> int:
     return min(config.keep_last + kept + 1, num_saved)
 
 
+def planned_optimizer(
+    model: nn.Module, config: OptimizerConfig, hidden: Mapping[nn.Parameter, int]
+) -> Optimizer:
+    """As `build_optimizer` by torch, whose groups and state all implementations share; compiles nothing."""
+    return build_optimizer(model, config.model_copy(update={"implementation": "torch"}), hidden)
+
+
 def count_moments(model: TaskModel, config: OptimizerConfig) -> float:
     """Numbers that the optimizer keeps per trained parameter, on average; the model may have no data."""
     num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -56,10 +65,9 @@ def count_moments(model: TaskModel, config: OptimizerConfig) -> float:
 
 
 def _moments_of_a_matrix(config: OptimizerConfig, *, is_hidden: bool) -> int:
-    """Those that the optimizer has after a step with a small one, which all implementations have alike."""
+    """Those that the optimizer has after a step with a small one."""
     matrix = nn.Parameter(torch.ones(1, 1))
-    torchs = config.model_copy(update={"implementation": "torch"})
-    optimizer = build_optimizer(nn.ParameterList([matrix]), torchs, {matrix: 1} if is_hidden else {})
+    optimizer = planned_optimizer(nn.ParameterList([matrix]), config, {matrix: 1} if is_hidden else {})
     matrix.sum().backward()
     optimizer.step()
     state = optimizer.state[matrix]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from pipeline.plan.checkpoint import most_checkpoints
 from pipeline.plan.communication import Traffic
 from pipeline.plan.network import Network
 from pipeline.plan.run_plan import RunPlan
@@ -192,12 +193,13 @@ def _sent_bytes(traffic: list[Traffic]) -> float:
 
 
 def _checkpoint_facts(plan: RunPlan) -> dict[str, str]:
-    size, keep = plan.checkpoint, plan.config.checkpoint.keep_last
+    size, num_checkpoints = plan.checkpoint, most_checkpoints(plan.config.checkpoint, plan.config.steps)
     return {
         "a checkpoint": f"{_bytes(size.total)}: fp32 model {_bytes(size.model)}, "
         f"optimizer {_bytes(size.state)} in {plan.batch.world_size:,} file"
         + ("s" if plan.batch.world_size > 1 else ""),
-        "on disk": f"{_bytes((keep + 1) * size.total)} at most: {keep} kept, and one being written",
+        "on disk": f"{_bytes(num_checkpoints * size.total)} at most, in {num_checkpoints} checkpoint"
+        + ("s" if num_checkpoints > 1 else ""),
     }
 
 

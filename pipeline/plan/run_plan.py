@@ -10,9 +10,8 @@ from pipeline.config import RunConfig
 from pipeline.engine.activation_checkpointing import SECTION, checkpoint_layers, num_checkpointed
 from pipeline.engine.ds_config import complete_ds_config, zero_stage
 from pipeline.engine.refusals import refusal_of_settings
-from pipeline.optimizers import build_optimizer
 from pipeline.plan.batch import BatchPlan, plan_batch
-from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments
+from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments, planned_optimizer
 from pipeline.plan.communication import CommunicationCase, Traffic, layout_of, step_traffic
 from pipeline.plan.duration import Speed, step_s
 from pipeline.plan.memory import MemoryCase, StageMemory, stage_memory
@@ -105,8 +104,7 @@ def plan_run(
     with without_data(dtype):
         model, inputs = case.make(False)
         parameters = count_parameters(model.network)
-        optimizer = build_optimizer(model, config.optimizer, model.hidden_matrices())
-        layout = layout_of(model, inputs, optimizer)
+        layout = layout_of(model, inputs, planned_optimizer(model, config.optimizer, model.hidden_matrices()))
     num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
     prepare = (lambda model: checkpoint_layers(model.layers(), ds_settings)) if num_recomputed else None
     counts = count_pass(case.make, dtype, device, prepare)

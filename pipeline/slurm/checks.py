@@ -10,12 +10,12 @@ import torch
 from data_prep.errors import UserError
 from data_prep.schema import MANIFEST
 from data_prep.shards.reading import SequenceTable
-from pipeline.assembly import planned_case, text_data, text_recipe
+from pipeline.assembly import text_data
 from pipeline.config import RunConfig
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import read_manifest
 from pipeline.engine.ds_config import complete_ds_config, given_ds_config
-from pipeline.engine.resume import find_start
+from pipeline.engine.refusals import refusal_of_settings
 from pipeline.engine.run_folder import complete_checkpoints
 from pipeline.engine.wandb_run import check_wandb_installed
 from pipeline.paths import refuse_wrong_paths
@@ -23,6 +23,8 @@ from pipeline.plan.batch import plan_batch
 from pipeline.plan.checkpoint import most_checkpoints
 from pipeline.plan.report import USABLE_MEMORY
 from pipeline.plan.run_plan import RunPlan, plan_run
+from pipeline.plan.text_case import planned_case
+from pipeline.preparation import find_recipe
 from pipeline.slurm.facts import GIB, size
 from pipeline.slurm.request import Request
 
@@ -86,12 +88,8 @@ def _check_settings(config: RunConfig, request: Request, world_size: int) -> Non
     """Check the DeepSpeed JSON for the machines of the job; this one is another, often without a GPU."""
     settings = given_ds_config(config, world_size)
     complete_ds_config(settings, config, world_size)
-    # An NVMe is the nodes' own.
-    zero = {**settings.get("zero_optimization", {}), "offload_param": None}
     device = torch.device("cuda" if request.has_gpus else "cpu")
-    reason = workarounds.refusal(settings, config.precision, device)
-    reason = reason or workarounds.refusal_of_zero(zero, world_size, device)
-    if reason:
+    if reason := refusal_of_settings(settings, config, world_size, device):
         raise UserError(f"{config.deepspeed or 'DeepSpeed JSON'}, {world_size} ranks: {reason}")
 
 
@@ -129,7 +127,7 @@ def _check_data(config: RunConfig, warnings: list[str]) -> Path | None:
     SequenceTable(config.data.path, manifest, [shard for shard in manifest.shards if shard.split != "train"])
     if data.absent_tasks:
         warnings.append(f"no training sequences of {', '.join(data.absent_tasks)}: training without")
-    start = find_start(config, text_recipe(config, data.shards).model_dump(mode="json"))
+    _, start = find_recipe(config, data.shards)
     if start and read_manifest(start).step >= config.steps:
         raise UserError(f"{start}: the run is at its last step, {config.steps:,}; give more: steps=N")
     return start

@@ -6,17 +6,13 @@ import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from data_prep.errors import UserError
+from pipeline.amounts import clock
 from pipeline.engine.records import METRICS, NONFINITE, WARNINGS, incident_line
-from pipeline.engine.run_folder import CONFIG
-from pipeline.progress import NUM_LINES_OF_PACE, Progress
+from pipeline.progress import Progress, course_of
 
 _NUM_WARNINGS = 5
 _NUM_REMEMBERED = 1_000
@@ -43,10 +39,6 @@ class LineFile:
         self._path = path
         self._inode, self._end = 0, 0
         self._shown: deque[bytes] = deque(maxlen=_NUM_REMEMBERED)
-
-    def age_s(self) -> float:
-        """Seconds since the file was written to."""
-        return max(time.time() - self._path.stat().st_mtime, 0.0)
 
     def new_records(self) -> list[dict[str, Any]]:
         """The lines that came since the last call; at first all. No file has no lines."""
@@ -77,11 +69,11 @@ class RunView:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._name = run_dir.name
-        self._num_steps = num_steps_of(run_dir)
+        self._name = run_dir.resolve().name
+        self._course = course_of(run_dir)
         self._metrics = LineFile(run_dir / METRICS)
         self._warnings = {name: LineFile(run_dir / name) for name in (WARNINGS, NONFINITE)}
-        self._recent: deque[dict[str, Any]] = deque(maxlen=NUM_LINES_OF_PACE)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=self._course.num_lines_of_pace)
 
     @property
     def is_done(self) -> bool:
@@ -109,20 +101,19 @@ class RunView:
             yield self.progress()
 
     def progress(self) -> str:
-        """Steps taken, and the time left at the recent pace, which leaves validation and saving out."""
-        if not self._recent:
+        """Steps taken, and the time left at the recent pace, validation and saving included."""
+        at = self._progress
+        if at.age_s is None or at.left_s is None:
             return f"{self._name}: no line yet"
-        at, num_steps = self._progress, self._num_steps
-        done = f"{self._name}: step {at.step:,} of {num_steps:,} ({at.step / num_steps:.0%})"
+        done = f"{self._name}: step {at.step:,} of {at.num_steps:,} ({at.step / at.num_steps:.0%})"
         if at.is_done:
             return f"{done}, done"
-        left = timedelta(seconds=round(at.left_s or 0))
-        age = timedelta(seconds=round(self._metrics.age_s()))
-        return f"{done}, {left} left at {at.step_s:.3g} s a step; last line {age} ago"
+        pace = f"{clock(at.left_s)} left at {at.step_s:.3g} s a step"
+        return f"{done}, {pace}; last line {clock(at.age_s)} ago"
 
     @property
     def _progress(self) -> Progress:
-        return Progress(self._num_steps, self._recent)
+        return Progress(self._course, self._recent)
 
     def _read(self) -> list[dict[str, Any]]:
         records = self._metrics.new_records()
@@ -140,14 +131,6 @@ class RunView:
         return [
             textwrap.fill(f"warning: {line}", _WIDTH, subsequent_indent="  ") for _, line in sorted(found)
         ]
-
-
-def num_steps_of(run_dir: Path) -> int:
-    """The steps that a run is to take; raises UserError where the folder is none of a run."""
-    config = run_dir / CONFIG
-    if not config.is_file():
-        raise UserError(f"{run_dir}: no config.yaml; give the folder of a run, OUT_DIR/NAME")
-    return int(yaml.safe_load(config.read_text())["steps"])
 
 
 def follow(view: RunView) -> Iterator[str]:

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 class Pace:
     """Time per step and tokens per second since the last line of metrics, without what is no step.
 
+    `time` and `began`, of the line and of this attempt at the run, are in seconds since 1970. By them the
+    lines of one attempt say what steps take with all that is no step.
+
     Args:
         num_tokens: trained on so far.
     """
 
     def __init__(self, num_tokens: int) -> None:
+        self._began = time.time()
         self._since = time.perf_counter()
         self._num_steps = 0
         self._num_tokens = num_tokens
@@ -33,6 +37,8 @@ class Pace:
         now = time.perf_counter()
         seconds = now - self._since
         figures = {
+            "time": time.time(),
+            "began": self._began,
             "step_time_s": seconds / self._num_steps,
             "data_wait_s": data_wait_s / self._num_steps,
             "tokens_per_s": (num_tokens - self._num_tokens) / seconds,

@@ -10,6 +10,8 @@ from data_prep.errors import UserError, one_line
 from pipeline.config import RunConfig
 
 _RUN_ID = "wandb-run-id"
+_NO_FIGURES = ("step", "time", "began")
+"""Of a line of metrics; W&B has a clock of its own."""
 
 
 def check_wandb_installed(config: RunConfig) -> None:
@@ -50,7 +52,9 @@ class WandbRun:
 
     def log(self, prefix: str, record: dict[str, Any]) -> None:
         """Send a line of metrics: numbers as PREFIX/NAME, maps as PREFIX/NAME/TASK."""
-        figures = {key: value for key, value in record.items() if key != "step" and value is not None}
+        figures = {
+            key: value for key, value in record.items() if key not in _NO_FIGURES and value is not None
+        }
         flat: dict[str, Any] = {}
         for name, value in figures.items():
             if isinstance(value, dict):

@@ -7,6 +7,7 @@ context, NCCL's buffers, fragmentation.
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.amounts import GIB
 from pipeline.plan.simulation import Device, ParameterCounts, PassCounts
 
 _MASTER_BYTES = 4
@@ -15,6 +16,13 @@ _NORM_BYTES = 8
 """DeepSpeed takes norms of gradients in fp64, a tensor at a time."""
 _STAGE_0_BUCKET = 500_000_000
 """Elements that DeepSpeed's engine reduces at a time at stage 0; no key changes it."""
+USABLE_MEMORY = 0.9
+"""Part of a GPU's memory that tensors may fill; CUDA, NCCL and fragmentation take the rest."""
+
+
+def usable_bytes(gpu_memory_gib: float) -> float:
+    """Bytes that tensors may fill of a GPU's memory."""
+    return USABLE_MEMORY * gpu_memory_gib * GIB
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from pipeline.amounts import size, unit_of
+from pipeline.facts import facts_table
 from pipeline.plan.checkpoint import most_checkpoints
 from pipeline.plan.communication import Traffic
+from pipeline.plan.memory import USABLE_MEMORY, usable_bytes
 from pipeline.plan.network import Network
 from pipeline.plan.run_plan import RunPlan
 from pipeline.plan.tasks import scarcest
-
-_GIB, _MIB = 2**30, 2**20
-USABLE_MEMORY = 0.9
-"""Part of a GPU's memory that tensors may fill; CUDA, NCCL and fragmentation take the rest."""
 
 
 def print_plan(
@@ -135,7 +134,7 @@ def _print_data(plan: RunPlan, console: Console) -> None:
 def _print_memory(plan: RunPlan, console: Console, gpu_memory_gib: float | None) -> None:
     columns = ("ZeRO", "parameters", "optimizer", "gradients", "buffers", "activations", "peak")
     largest = max(memory.peak for memory in plan.memory.values())
-    unit, name = (_GIB, "GiB") if largest >= _GIB else (_MIB, "MiB")
+    unit, name = unit_of(largest)
     table = _table(f"Memory per rank in {name}", *columns)
     for stage, memory in plan.memory.items():
         parts = (memory.parameters, memory.optimizer, memory.gradients, memory.buffers, memory.activations)
@@ -158,7 +157,7 @@ def _print_memory(plan: RunPlan, console: Console, gpu_memory_gib: float | None)
 
 
 def _recommendation(plan: RunPlan, gpu_memory_gib: float) -> str:
-    stage = plan.smallest_stage(USABLE_MEMORY * gpu_memory_gib * _GIB)
+    stage = plan.smallest_stage(usable_bytes(gpu_memory_gib))
     within = f"{USABLE_MEMORY:.0%} of {gpu_memory_gib:g} GiB"
     if stage is None:
         return f"[bold]No stage fits {within}:[/] lower batch.micro_size, or take more ranks."
@@ -170,7 +169,7 @@ def _print_traffic(plan: RunPlan, console: Console, network: Network | None) -> 
         return
     columns = ("gradients", "parameters", "in all", "messages", *(["seconds"] if network else []))
     largest = max(_sent_bytes(traffic) for traffic in plan.traffic.values())
-    unit, name = (_GIB, "GiB") if largest >= _GIB else (_MIB, "MiB")
+    unit, name = unit_of(largest)
     table = _table(f"Sent per rank and step in {name}", "ZeRO", *columns)
     for stage, traffic in plan.traffic.items():
         of_gradients = _sent_bytes([kind for kind in traffic if kind.what == "gradients"])
@@ -193,12 +192,12 @@ def _sent_bytes(traffic: list[Traffic]) -> float:
 
 
 def _checkpoint_facts(plan: RunPlan) -> dict[str, str]:
-    size, num_checkpoints = plan.checkpoint, most_checkpoints(plan.config.checkpoint, plan.config.steps)
+    of_one, num_checkpoints = plan.checkpoint, most_checkpoints(plan.config.checkpoint, plan.config.steps)
     return {
-        "a checkpoint": f"{_bytes(size.total)}: fp32 model {_bytes(size.model)}, "
-        f"optimizer {_bytes(size.state)} in {plan.batch.world_size:,} file"
+        "a checkpoint": f"{size(of_one.total)}: fp32 model {size(of_one.model)}, "
+        f"optimizer {size(of_one.state)} in {plan.batch.world_size:,} file"
         + ("s" if plan.batch.world_size > 1 else ""),
-        "on disk": f"{_bytes(num_checkpoints * size.total)} at most, in {num_checkpoints} checkpoint"
+        "on disk": f"{size(num_checkpoints * of_one.total)} at most, in {num_checkpoints} checkpoint"
         + ("s" if num_checkpoints > 1 else ""),
     }
 
@@ -217,12 +216,7 @@ def _time_facts(plan: RunPlan) -> dict[str, str]:
 
 
 def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
-    table = Table(box=None, show_header=False, title=title, title_justify="left", title_style="bold")
-    table.add_column(no_wrap=True, style="dim", min_width=15)
-    table.add_column()
-    for name, fact in facts.items():
-        table.add_row(name, fact)
-    console.print(table)
+    console.print(facts_table(facts, title, name_width=15))
     console.print()
 
 
@@ -249,10 +243,6 @@ def _amount(number: float) -> str:
     """Three digits and a prefix of a thousand: 1.23 G."""
     power = max(0, math.floor(math.log10(max(number, 1) * 1.0005) / 3))
     return f"{number / 1000**power:.3g} {' kMGTPEZ'[power]}".rstrip()
-
-
-def _bytes(number: float) -> str:
-    return f"{number / _GIB:.2f} GiB" if number >= _GIB else f"{number / _MIB:.1f} MiB"
 
 
 def _duration(seconds: float) -> str:

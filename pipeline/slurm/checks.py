@@ -10,6 +10,7 @@ import torch
 from data_prep.errors import UserError
 from data_prep.schema import MANIFEST
 from data_prep.shards.reading import SequenceTable
+from pipeline.amounts import size
 from pipeline.assembly import text_data
 from pipeline.config import RunConfig
 from pipeline.engine import workarounds
@@ -21,11 +22,10 @@ from pipeline.engine.wandb_run import check_wandb_installed
 from pipeline.paths import refuse_wrong_paths
 from pipeline.plan.batch import plan_batch
 from pipeline.plan.checkpoint import most_checkpoints
-from pipeline.plan.report import USABLE_MEMORY
+from pipeline.plan.memory import USABLE_MEMORY, usable_bytes
 from pipeline.plan.run_plan import RunPlan, plan_run
 from pipeline.plan.text_case import planned_case
 from pipeline.preparation import find_recipe
-from pipeline.slurm.facts import GIB, size
 from pipeline.slurm.request import Request
 
 _OF_ONE_MACHINE = tuple(Path(folder) for folder in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108
@@ -42,7 +42,8 @@ class CheckedRun:
     """The checkpoint that it goes on from."""
     num_checkpoints: int
     """On disk at a time, at most."""
-    free_bytes: int
+    room_bytes: int
+    """On the disk, with what its checkpoints take there now."""
     warnings: list[str]
 
 
@@ -80,8 +81,8 @@ def check_run(config: RunConfig, request: Request, gpu_memory_gib: float | None)
         else:
             _check_memory(plan, gpu_memory_gib)
     num_checkpoints = most_checkpoints(config.checkpoint, config.steps)
-    free = _check_disk(config, num_checkpoints * plan.checkpoint.total)
-    return CheckedRun(config, request, plan, start, num_checkpoints, free, warnings)
+    room = _check_disk(config, num_checkpoints * plan.checkpoint.total)
+    return CheckedRun(config, request, plan, start, num_checkpoints, room, warnings)
 
 
 def _check_settings(config: RunConfig, request: Request, world_size: int) -> None:
@@ -134,7 +135,7 @@ def _check_data(config: RunConfig, warnings: list[str]) -> Path | None:
 
 
 def _check_memory(plan: RunPlan, gpu_memory_gib: float) -> None:
-    usable = USABLE_MEMORY * gpu_memory_gib * GIB
+    usable = usable_bytes(gpu_memory_gib)
     peak = plan.memory[plan.stage].peak
     if peak <= usable:
         return
@@ -149,11 +150,11 @@ def _check_memory(plan: RunPlan, gpu_memory_gib: float) -> None:
 
 
 def _check_disk(config: RunConfig, needed: int) -> int:
-    """Bytes that are free for the run's checkpoints, those that it has included."""
+    """Bytes that there is room for, those of the checkpoints that the run has included."""
     run_dir = config.run_dir
     folder = next(path for path in (run_dir.absolute(), *run_dir.absolute().parents) if path.exists())
     try:
-        free = shutil.disk_usage(folder).free
+        room = shutil.disk_usage(folder).free
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -161,11 +162,18 @@ def _check_disk(config: RunConfig, needed: int) -> int:
             f"{folder}: cannot be written ({error.strerror}); mend its rights, or put runs elsewhere: "
             "out_dir=DIR"
         ) from error
-    before = complete_checkpoints(run_dir)
-    free += sum(file.stat().st_size for each in before for file in each.rglob("*") if file.is_file())
-    if free < needed:
+    room += sum(_bytes_of(checkpoint) for checkpoint in complete_checkpoints(run_dir))
+    if room < needed:
         raise UserError(
-            f"{folder}: {size(free)} free, the checkpoints take up to {size(needed)}; make room, lower "
+            f"{folder}: room for {size(room)}, the checkpoints take up to {size(needed)}; make room, lower "
             "checkpoint.keep_last, or put runs elsewhere: out_dir=DIR"
         )
-    return free
+    return room
+
+
+def _bytes_of(checkpoint: Path) -> int:
+    """On disk; 0 for one that the run, which may be training, takes away meanwhile."""
+    try:
+        return sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    except FileNotFoundError:
+        return 0

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from data_prep.errors import UserError
@@ -19,6 +20,7 @@ _DECIDED = (
     "--nodes",
     "--ntasks-per-node",
     "--gpus-per-node",
+    "--gpus-per-task",
     "--cpus-per-task",
     "--time",
     "--partition",
@@ -27,7 +29,13 @@ _DECIDED = (
     "--job-name",
     "--comment",
     "--output",
+    "--array",
+    "--wrap",
 )
+"""sbatch takes the first letters for the whole, too; --ntasks and --gpus are such, and no less decided."""
+_DECIDED_LETTERS = "NnGctpAdJoa"
+_TOTALS = {"ntasks": "--ntasks-per-node", "gpus": "--gpus-per-node", "gpus_per_task": "--gpus-per-node"}
+"""Options of a batch script that do not say what each node has, and those that do."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class Request:
     ranks_per_node: int
     gpus_per_node: str | None
     """In SLURM's form: 4, or a100:4."""
+    gres: str | None
+    """What the script asks of a node by --gres, which then is the word for GPUs, too."""
     time: str | None
     """None is the partition's default."""
     wishes: Wishes
@@ -82,10 +92,10 @@ class Request:
         given = {
             "job-name": config.name,
             "comment": comment_of(config.run_dir),
-            "output": config.run_dir / SLURM / LOG,
+            "output": str(config.run_dir / SLURM / LOG).replace("%", "%%"),
             "nodes": most if fewest == most else f"{fewest}-{most}",
             "ntasks-per-node": self.ranks_per_node,
-            "gpus-per-node": self.gpus_per_node,
+            **self._gpus(),
             "cpus-per-task": wishes.cpus_per_rank,
             "time": wishes.time,
             "partition": wishes.partition,
@@ -96,6 +106,14 @@ class Request:
         options = [f"--{name}={value}" for name, value in given.items() if value is not None]
         return [*options, *wishes.options, str(self.script), *command_line]
 
+    def _gpus(self) -> dict[str, str]:
+        """The option that asks for GPUs, in the script's words: SLURM keeps a request in others beside it."""
+        if self.gres is None:
+            number = self.gpus_per_node or self.wishes.gpus_per_node  # 0 where the script asks for some
+            return {"gpus-per-node": number} if number else {}
+        others = [each for each in self.gres.split(",") if not _is_gpu(each)]
+        return {"gres": ",".join([*others, f"gpu:{self.gpus_per_node or 0}"])}
+
 
 def make_request(wishes: Wishes) -> Request:
     """Complete the flags by the #SBATCH lines of the batch script.
@@ -104,17 +122,19 @@ def make_request(wishes: Wishes) -> Request:
         UserError: there is no script, or flags contradict each other.
     """
     for option in wishes.options:
-        name = option.partition("=")[0]
-        if name in _DECIDED:
+        if _is_decided(option):
+            name = option.partition("=")[0]
             raise UserError(f"{name} after `--`: `pipeline submit` decides it; see its --help")
+    if wishes.after and not re.fullmatch(r"\d+(_\d+)?", wishes.after):
+        raise UserError(f"--after {wishes.after}: give the number of a job")
     script = _find_script()
     written = _sbatch_lines(script)
     fewest, most = _range_of(written.nodes, script)
     if wishes.nodes:
         fewest = most = wishes.nodes
-    gpus = wishes.gpus_per_node or written.gpus_per_node
+    gpus = wishes.gpus_per_node or written.gpus_per_node or _gpus_of(written.gres)
     num_gpus = _number_of(gpus) if gpus else 0
-    ranks = wishes.ranks_per_node or num_gpus or int(written.ntasks_per_node)
+    ranks = wishes.ranks_per_node or num_gpus or written.ntasks_per_node
     if num_gpus and ranks != num_gpus:
         raise UserError(
             f"--ranks-per-node {ranks} with {num_gpus} GPUs per node: each GPU has one rank; leave one out"
@@ -125,6 +145,7 @@ def make_request(wishes: Wishes) -> Request:
         most_nodes=most,
         ranks_per_node=ranks,
         gpus_per_node=gpus if num_gpus else None,
+        gres=written.gres if _gpus_of(written.gres) else None,
         time=wishes.time or os.environ.get("SBATCH_TIMELIMIT") or written.time,
         wishes=wishes,
     )
@@ -140,16 +161,46 @@ def _find_script() -> Path:
     )
 
 
+def _is_decided(option: str) -> bool:
+    name, _, value = option.partition("=")
+    if not name.startswith("--"):
+        return name[1:2] in _DECIDED_LETTERS
+    return any(decided.startswith(name) for decided in _DECIDED) or (name == "--gres" and "gpu" in value)
+
+
 def _sbatch_lines(script: Path) -> argparse.Namespace:
-    """The options that a batch script gives sbatch, as far as ranks depend on them."""
+    """The options that a batch script gives sbatch, as far as ranks depend on them.
+
+    As sbatch does, it reads no further than to the first command.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-N", "--nodes", default="1")
-    parser.add_argument("--ntasks-per-node", default="1")
+    parser.add_argument("--ntasks-per-node", type=int, default=1)
+    parser.add_argument("-n", "--ntasks")
     parser.add_argument("--gpus-per-node")
+    parser.add_argument("-G", "--gpus")
+    parser.add_argument("--gpus-per-task")
+    parser.add_argument("--gres")
     parser.add_argument("-t", "--time")
-    lines = re.findall(r"^#SBATCH +(.*)$", script.read_text(), re.MULTILINE)
-    words = [word for line in lines for word in shlex.split(line, comments=True)]
-    return parser.parse_known_args(words)[0]
+    lines = script.read_text().splitlines()
+    head = list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
+    try:
+        words = [
+            word
+            for line in head
+            if line.startswith("#SBATCH")
+            for word in shlex.split(line.removeprefix("#SBATCH"), comments=True)
+        ]
+        written = parser.parse_known_args(words)[0]
+    except (ValueError, argparse.ArgumentError) as error:
+        raise UserError(f"{script}: its #SBATCH lines: {error}; mend them") from error
+    for total, per_node in _TOTALS.items():
+        if getattr(written, total):
+            raise UserError(
+                f"{script}: #SBATCH --{total.replace('_', '-')} does not say what each node has; "
+                f"write {per_node} in its place"
+            )
+    return written
 
 
 def _range_of(nodes: str, script: Path) -> tuple[int, int]:
@@ -157,6 +208,19 @@ def _range_of(nodes: str, script: Path) -> tuple[int, int]:
     if not found:
         raise UserError(f"{script}: --nodes={nodes} is no number of nodes; mend it, or give --nodes")
     return int(found[1]), int(found[2] or found[1])
+
+
+def _gpus_of(gres: str | None) -> str | None:
+    """4 or a100:4 of gpu:4, or of gpu:a100:4 among others; None without GPUs."""
+    found = next((each for each in (gres or "").split(",") if _is_gpu(each)), None)
+    if found is None:
+        return None
+    kind = found.split(":")[1:]
+    return ":".join(kind if kind and kind[-1].isdecimal() else [*kind, "1"])
+
+
+def _is_gpu(gres: str) -> bool:
+    return gres.split(":")[0] == "gpu"
 
 
 def _number_of(gpus: str) -> int:

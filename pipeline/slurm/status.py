@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_prep.errors import UserError
+from pipeline.amounts import clock
 from pipeline.engine.records import METRICS, NONFINITE, VALIDATION, WARNINGS, newest_records
 from pipeline.engine.run_folder import CONFIG, SLURM, complete_checkpoints, step_of
-from pipeline.progress import NUM_LINES_OF_PACE, Progress
+from pipeline.facts import facts_table
+from pipeline.progress import Progress, course_of
 from pipeline.slurm.attempts import Attempt, AttemptLog
-from pipeline.slurm.facts import facts_table
 from pipeline.slurm.queue import Job, NoSlurmError, num_restarts, own_jobs
 from pipeline.slurm.run_jobs import current_job, jobs_of
-from pipeline.tail import num_steps_of, warning_line
+from pipeline.tail import warning_line
 
 _RUNS = Path("runs")
 _LATELY_DAYS = 3
@@ -43,8 +44,6 @@ class RunStatus:
     """The last one."""
     checkpoint: Path | None
     """The newest."""
-    age_s: float | None
-    """Seconds since the last line of metrics."""
 
     @property
     def state(self) -> str:
@@ -56,6 +55,13 @@ class RunStatus:
         if self.job:
             return self.job.state.lower()
         return "no job"
+
+    @property
+    def worst(self) -> tuple[str, float] | None:
+        """The worst task by held-out loss, never by the loss of a batch, and that loss."""
+        if self.validation is None or self.validation["worst_task"] is None:
+            return None
+        return self.validation["worst_task"], self.validation["worst_loss"]
 
 
 def print_status(run_dirs: Sequence[Path], console: Console) -> None:
@@ -88,35 +94,46 @@ def _runs_of_interest(jobs: Sequence[Job]) -> list[Path]:
     """Runs below runs/ that were written to lately, and all that have a job, wherever they are."""
     configs = [*_RUNS.glob(f"*/{CONFIG}"), *_RUNS.glob(f"*/*/{CONFIG}")]
     since = time.time() - _LATELY_DAYS * 24 * 3600
-    written = {config.parent.resolve() for config in configs if _last_written(config.parent) > since}
-    of_jobs = {Path(job.comment) for job in jobs if job.is_live and (Path(job.comment) / SLURM).is_dir()}
+    written = {config.parent.resolve() for config in configs if _is_run_since(config.parent, since)}
+    of_jobs = {Path(job.comment) for job in jobs if job.is_live and _names_run(job.comment)}
     here = Path.cwd()
-    return [
-        run.relative_to(here) if run.is_relative_to(here) else run
-        for run in sorted(written | {run for run in of_jobs if run.is_absolute()})
-    ]
+    return [run.relative_to(here) if run.is_relative_to(here) else run for run in sorted(written | of_jobs)]
 
 
-def _last_written(run_dir: Path) -> float:
-    return max((run_dir / name).stat().st_mtime for name in (CONFIG, METRICS) if (run_dir / name).is_file())
+def _is_run_since(folder: Path, since: float) -> bool:
+    """Whether a run was written to. Other programs, too, write a config.yaml, and other users theirs."""
+    try:
+        course_of(folder)
+        files = (folder / name for name in (CONFIG, METRICS))
+        return max(file.stat().st_mtime for file in files if file.is_file()) > since
+    except (UserError, OSError):
+        return False
+
+
+def _names_run(comment: str) -> bool:
+    """Whether a job's comment is the folder of a run; it may be any text, longer than a path can be."""
+    try:
+        return Path(comment).is_absolute() and (Path(comment) / SLURM).is_dir()
+    except OSError:
+        return False
 
 
 def _status(run_dir: Path, jobs: Sequence[Job]) -> RunStatus:
     job = current_job(jobs_of(run_dir, jobs))
     has_begun = (run_dir / CONFIG).is_file()
-    num_steps = num_steps_of(run_dir) if has_begun or job is None else None
-    metrics = newest_records(run_dir / METRICS, NUM_LINES_OF_PACE)
+    course = course_of(run_dir) if has_begun or job is None else None
     warnings = [record for name in (WARNINGS, NONFINITE) for record in newest_records(run_dir / name, 1)]
     last_warning = max(warnings, key=lambda record: record["step"], default=None)
     return RunStatus(
         run_dir=run_dir,
-        progress=Progress(num_steps, metrics) if num_steps else None,
+        progress=Progress(course, newest_records(run_dir / METRICS, course.num_lines_of_pace))
+        if course
+        else None,
         job=job,
         attempts=AttemptLog(run_dir).attempts,
         validation=next(iter(newest_records(run_dir / VALIDATION, 1)), None),
         warning=warning_line(last_warning) if last_warning else None,
         checkpoint=next(reversed(complete_checkpoints(run_dir)), None),
-        age_s=time.time() - (run_dir / METRICS).stat().st_mtime if metrics else None,
     )
 
 
@@ -131,10 +148,10 @@ def _facts(status: RunStatus) -> dict[str, str]:
         facts["restarts"] = restarts
     if status.progress is None:
         return {**facts, "step": "none yet: it has not started"}
-    facts["step"] = _step(status)
+    facts["step"] = _step(status.progress)
     if time_left := _time_left(status):
         facts["time left"] = time_left
-    facts["worst task"] = _worst(status) or "none yet: no held-out losses"
+    facts["worst task"] = _worst(status)
     if status.checkpoint:
         age = _ago(time.time() - status.checkpoint.stat().st_mtime)
         facts["checkpoint"] = f"step {step_of(status.checkpoint):,}, {age}"
@@ -167,13 +184,11 @@ def _restarts(status: RunStatus) -> str | None:
     return None if number is None else str(number)
 
 
-def _step(status: RunStatus) -> str:
-    progress = status.progress
-    assert progress is not None
+def _step(progress: Progress) -> str:
     step = f"{progress.step:,} of {progress.num_steps:,} ({progress.step / progress.num_steps:.0%})"
-    if not progress.recent or status.age_s is None:
+    if progress.age_s is None:
         return step
-    return f"{step}, {progress.recent[-1]['tokens_per_s']:,.0f} tokens/s; last line {_ago(status.age_s)}"
+    return f"{step}, {progress.recent[-1]['tokens_per_s']:,.0f} tokens/s; last line {_ago(progress.age_s)}"
 
 
 def _time_left(status: RunStatus) -> str | None:
@@ -181,22 +196,21 @@ def _time_left(status: RunStatus) -> str | None:
     progress, job = status.progress, status.job
     if progress is None or progress.left_s is None or progress.is_done:
         return None
-    training = f"{_duration(progress.left_s)} of training"
+    training = f"{clock(progress.left_s)} of training"
     if job is None or job.left_s is None or job.state != "RUNNING":
         return training
-    both = f"{training}, {_duration(job.left_s)} of the job"
+    both = f"{training}, {clock(job.left_s)} of the job"
     if progress.left_s <= job.left_s or not job.limit_s:
         return both
     more = math.ceil((progress.left_s - job.left_s) / job.limit_s)
-    return f"{both}, then {more:,} more of {_duration(job.limit_s)}"
+    return f"{both}, then {more:,} more of {clock(job.limit_s)}"
 
 
-def _worst(status: RunStatus) -> str | None:
-    """The worst task by held-out loss, never by the loss of a batch."""
-    held_out = status.validation
-    if held_out is None or held_out["worst_task"] is None:
-        return None
-    return f"{held_out['worst_task']} {held_out['worst_loss']:.3f} held-out, at step {held_out['step']:,}"
+def _worst(status: RunStatus) -> str:
+    if status.worst is None or status.validation is None:
+        return "none yet: no held-out losses"
+    task, loss = status.worst
+    return f"{task} {loss:.3f} held-out, at step {status.validation['step']:,}"
 
 
 def _rows(statuses: Sequence[RunStatus]) -> Table:
@@ -208,25 +222,19 @@ def _rows(statuses: Sequence[RunStatus]) -> Table:
             name, justify="right" if name in ("step", "tokens/s", "left") else "left", no_wrap=True
         )
     for status in statuses:
-        progress, held_out = status.progress, status.validation
+        progress = status.progress
         last = progress.recent[-1] if progress and progress.recent else None
         left = progress.left_s if progress and not progress.is_done else None
-        is_judged = held_out is not None and held_out["worst_task"] is not None
         table.add_row(
             Text(str(status.run_dir)),
             status.state,
             f"{progress.step:,} ({progress.step / progress.num_steps:.0%})" if progress else "",
             f"{last['tokens_per_s']:,.0f}" if last else "",
-            f"{held_out['worst_task']} {held_out['worst_loss']:.2f}" if held_out and is_judged else "",
-            _duration(left) if left is not None else "",
+            Text("{} {:.2f}".format(*status.worst) if status.worst else ""),
+            clock(left) if left is not None else "",
         )
     return table
 
 
-def _duration(seconds: float) -> str:
-    duration = timedelta(seconds=round(seconds))
-    return f"{duration.days}d {duration.seconds // 3600}h" if duration.days else str(duration)
-
-
 def _ago(seconds: float) -> str:
-    return f"{_duration(max(seconds, 0))} ago"
+    return f"{clock(seconds)} ago"

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from data_prep.errors import UserError
+from pipeline.amounts import size
 from pipeline.config import RunConfig
 from pipeline.engine.run_folder import SLURM
+from pipeline.facts import facts_table
 from pipeline.run_file import load_config
 from pipeline.slurm import queue
 from pipeline.slurm.attempts import LOG
-from pipeline.slurm.facts import facts_table, size
 from pipeline.slurm.request import Request, Wishes, make_request
 from pipeline.slurm.run_jobs import jobs_of
 
@@ -97,7 +98,7 @@ def _facts(checked: "CheckedRun") -> dict[str, str]:
         f"{batch.micro_size:,}",
         "memory": f"{size(plan.memory[plan.stage].peak)} per rank at ZeRO stage {plan.stage}{fewest}",
         "checkpoint": f"{size(plan.checkpoint.total)}, {checked.num_checkpoints} of them {disk} at most; "
-        f"{size(checked.free_bytes)} free",
+        f"room for {size(checked.room_bytes)}",
         "time limit": _time_limit(request),
         **({"after": f"job {request.wishes.after} has ended well"} if request.wishes.after else {}),
     }

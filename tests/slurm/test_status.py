@@ -9,20 +9,27 @@ import pytest
 from pipeline.engine.records import METRICS, VALIDATION, WARNINGS, Records
 from pipeline.slurm.attempts import AttemptLog
 
+CONFIG = "steps: 1000\nlog: {every: 2}\nvalidate: {every: 10}\ncheckpoint: {every: 20}\n"
+
 
 @pytest.fixture
 def run(submit_dir):
-    """The folder of a run of 1,000 steps at step 20, 2 s each: 1,960 s are left."""
+    """The folder of a run of 1,000 steps at step 20, 2 s each with all that is no step: 1,960 s are left."""
     return make_run(submit_dir / "runs" / "first")
 
 
 def make_run(folder):
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("steps: 1000\n")
-    metrics = Records(folder / METRICS)
+    (folder / "config.yaml").write_text(CONFIG)
+    metrics, began = Records(folder / METRICS), time.time() - 20 * 2
     for step in range(2, 21, 2):
-        metrics.append({"step": step, "worst_task": "verb", "tokens_per_s": 1234.5, "step_time_s": 2.0})
+        metrics.append(line(step, began))
     return folder
+
+
+def line(step, began):
+    times = {"step_time_s": 1.5, "time": began + step * 2, "began": began}
+    return {"step": step, "worst_task": "verb", "tokens_per_s": 1234.5, **times}
 
 
 @pytest.fixture
@@ -91,15 +98,22 @@ def test_a_run_that_has_not_begun_says_why_it_waits_and_until_when(pipeline, clu
     assert "new" in pipeline("status").text
 
 
+@pytest.mark.parametrize("options", [(), ("--comment=written by the cluster",)], ids=["bare", "commented"])
 def test_a_job_that_was_handed_in_by_hand_is_known_by_what_it_wrote_down(
-    pipeline, cluster, sbatch, run, monkeypatch
+    pipeline, cluster, sbatch, run, monkeypatch, options
 ):
-    job = sbatch("--time=10")
+    job = sbatch("--time=10", *options)
     cluster.wait_for_job(job, "RUNNING", timeout_s=30)
     assert pipeline("status", run).facts["state"] == "no job"
     monkeypatch.setenv("SLURM_JOB_ID", job)
     AttemptLog(run).begin("node1")
     assert pipeline("status", run).facts["state"] == f"running, job {job}"
+
+
+def test_a_job_that_names_another_run_is_not_taken_for_this_one_s(pipeline, sbatch, run, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", sbatch("--hold", run_dir="/elsewhere/runs/second"))
+    AttemptLog(run).begin("node1")
+    assert pipeline("status", run).facts["state"] == "no job"
 
 
 def test_a_cancelled_job_is_told_until_slurm_forgets_it(pipeline, cluster, sbatch, run):
@@ -109,7 +123,7 @@ def test_a_cancelled_job_is_told_until_slurm_forgets_it(pipeline, cluster, sbatc
 
 
 def test_a_finished_run_is_done_and_nothing_is_left(pipeline, run):
-    Records(run / METRICS).append({"step": 1000, "tokens_per_s": 1.0, "step_time_s": 2.0})
+    Records(run / METRICS).append(line(1000, began=0.0))
     facts = pipeline("status", run).facts
     assert facts["state"] == "done"
     assert "time left" not in facts
@@ -123,7 +137,11 @@ def test_without_a_name_it_shows_runs_with_a_job_or_news_in_80_columns(pipeline,
     (elsewhere / "slurm").mkdir()
     for path in (old / METRICS, old / "config.yaml", elsewhere / METRICS, elsewhere / "config.yaml"):
         os.utime(path, times=(0, time.time() - 10 * 24 * 3600))
+    foreign = submit_dir / "runs" / "foreign"
+    foreign.mkdir()
+    (foreign / "config.yaml").write_text("of: another program\n")
     sbatch("--hold", run_dir=elsewhere)
+    sbatch("--hold", "--comment=/" + "x" * 400)
     rows = pipeline("status").text.splitlines()
     shown = [row.split()[:3] for row in rows if "(2%)" in row]
     assert shown == [

@@ -99,7 +99,9 @@ def test_what_no_flag_says_the_script_says(pipeline, submit_dir):
     (submit_dir / "slurm").unlink()
     (submit_dir / "slurm").mkdir()
     lines = "#SBATCH -N 3\n#SBATCH --gpus-per-node=2   # of any type\n#SBATCH --time=0:20:00\n"
-    (submit_dir / "slurm" / "pretrain.sh").write_text(script.replace("set -euo", f"{lines}set -euo"))
+    (submit_dir / "slurm" / "pretrain.sh").write_text(
+        script.replace("max_restarts=", f"{lines}max_restarts=")
+    )
     facts = pipeline("submit", *RUN, "--dry-run").facts
     assert facts["ranks"] == "3 nodes × 2 GPUs = 6 ranks"
     assert facts["time limit"] == "0:20:00"

@@ -146,10 +146,15 @@ def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_recor
     assert again.returncode == 0, again.stderr
     assert "going on after step 4" in again.stderr
     assert [line["step"] for line in records(stopped)] == list(range(1, 7))
+    assert [line["time"] for line in records(stopped)] == sorted(line["time"] for line in records(stopped))
+    began = [line["began"] for line in records(stopped)]
+    assert began == [began[0]] * 4 + [began[-1]] * 2
+    assert records(stopped)[3]["time"] < began[-1]
     parts = ("checkpoints", "step-00000006", "model.safetensors")
     resumed, uninterrupted = (load_file(folder.joinpath(*parts)) for folder in (stopped, run))
     assert all((resumed[name] == uninterrupted[name]).all() for name in uninterrupted)
-    of_the_machine = {"step_time_s", "data_wait_s", "tokens_per_s", "tflops_per_s", "host_memory_bytes"}
+    of_the_machine = {"time", "began", "step_time_s", "data_wait_s", "tokens_per_s", "tflops_per_s"}
+    of_the_machine |= {"host_memory_bytes"}
     for here, there in zip(records(stopped), records(run), strict=True):
         assert {key: here[key] for key in here.keys() - of_the_machine} == {
             key: there[key] for key in there.keys() - of_the_machine

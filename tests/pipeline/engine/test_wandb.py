@@ -58,6 +58,7 @@ def test_every_line_goes_there_and_a_run_that_goes_on_stays_the_same_run(train, 
     assert begin["config"]["objective"]["name"] == "minimax"
     assert [first["step"], second["step"], held_out["step"]] == [1, 2, 2]
     (line, _) = map(json.loads, (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines())
+    assert not {"train/time", "train/began"} & first["data"].keys()
     assert first["data"]["train/worst_loss"] == line["worst_loss"]
     assert first["data"]["train/task_weight/noun"] == line["task_weight"]["noun"]
     assert "validation/task_loss/noun" in held_out["data"]

@@ -61,7 +61,7 @@ def submit(
         time=time,
         partition=partition,
         account=account,
-        after=after,
+        after=after.partition(";")[0] if after else None,  # sbatch --parsable adds the cluster's name
         options=[word for word in words or [] if word.startswith("-")],
     )
     run_submit(config, overrides, wishes, gpu_memory, Console(), dry_run=dry_run)

@@ -124,7 +124,7 @@ def test_data_that_another_job_makes_may_be_missing(pipeline, cluster):
     before = cluster.ask("sbatch", "--parsable", "--hold", "--wrap=true")
     missing = ("run.yaml", "data.path=later")
     assert "later: no manifest.json" in pipeline("submit", *missing, "--dry-run").errors[-1]
-    answer = pipeline("submit", *missing, "--after", before, "--dry-run")
+    answer = pipeline("submit", *missing, "--after", f"{before};test", "--dry-run")
     assert answer.code == 0
     assert any(f"later: no shards yet; job {before} must make them" in line for line in answer.errors)
 

@@ -1,7 +1,7 @@
 """How a run scales to thousands of GPUs, computed: what a step sends at each ZeRO stage, how long runs take.
 
     python bench/scaling.py large --sequence-length 128
-    python bench/scaling.py 1.3b --sequence-length 512 --bandwidth 25 --mfu 0.35
+    python bench/scaling.py 1.3b optimizer.name=muon --sequence-length 512 --bandwidth 25 --mfu 0.35
 
 The batch is the run file's, or a micro-batch per rank where that is more. What is assumed, the options,
 stands above the tables. Nothing is measured here but the model's operations, which are counted.
@@ -12,15 +12,16 @@ from typing import Annotated
 
 import torch
 import typer
-from pipeline.engine.optimizer import build_optimizer
 from rich.table import Table
 from tables import CONSOLE, print_whole
 
 from pipeline.config import RunConfig
 from pipeline.engine import workarounds
 from pipeline.plan.batch import plan_batch
-from pipeline.plan.communication import CommunicationCase, layout_of, step_traffic
+from pipeline.plan.checkpoint import planned_optimizer
+from pipeline.plan.communication import CommunicationCase, step_traffic
 from pipeline.plan.duration import Utilisation
+from pipeline.plan.layout import layout_of
 from pipeline.plan.network import Network
 from pipeline.plan.simulation import PassCounts, count_flops, without_data
 from pipeline.run_file import load_config
@@ -36,6 +37,7 @@ _DAY_S = 86_400
 @app.command()
 def step(
     model: Annotated[str, typer.Argument(help="Of configs/bert-MODEL.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     sequence_length: int = 128,
     bandwidth: Annotated[float, typer.Option(help="Bus bandwidth per rank in GB/s.")] = 50,
     latency: Annotated[float, typer.Option(help="Microseconds a hop.")] = 10,
@@ -46,16 +48,19 @@ def step(
     workarounds.before_import()
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-    from pipeline.assembly import planned_case
+    from pipeline.plan.text_case import planned_case
 
-    config = load_config(_CONFIGS / f"bert-{model}.yaml", ["data.path=none"])
+    config = load_config(_CONFIGS / f"bert-{model}.yaml", ["data.path=none", *(overrides or [])])
     planned = planned_case(config, sequence_length)
-    counts = PassCounts(*count_flops(planned.make, torch.bfloat16), 0, 0)
+    forward_flops, flops = count_flops(planned.make, torch.bfloat16)
+    counts = PassCounts(forward_flops, flops, flops, 0, 0)
     with without_data(torch.bfloat16):
         task_model, inputs = planned.make(False)
-        layout = layout_of(task_model, inputs, build_optimizer(task_model, config.optimizer))
+        optimizer = planned_optimizer(task_model, config.optimizer, task_model.hidden_matrices())
+        layout = layout_of(task_model, inputs, optimizer)
     CONSOLE.print(
-        f"bert-{model}, {sum(layout.sizes):,} parameters, bf16, sequences of {sequence_length}. Assumed: "
+        f"bert-{model}, {config.optimizer.name}, {sum(layout.sizes):,} parameters, bf16, "
+        f"sequences of {sequence_length}. Assumed: "
         f"{bandwidth:g} GB/s a rank, {latency:g} µs a hop, {mfu:.0%} of {peak_tflops:g} TFLOP/s."
     )
     network, speed = Network(bandwidth, latency / 1e6), Utilisation(mfu, peak_tflops)

@@ -24,7 +24,7 @@ import typer
 from machine import machine
 from rich.table import Table
 from tables import CONSOLE, print_whole
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from data_prep.shards.reading import read_batches
 from pipeline.data.order import StepOrder
@@ -95,7 +95,7 @@ def store(num_words: int = 20_000) -> None:
 def sockets() -> None:
     """Sockets that a further gloo group opens in a process."""
     for world_size in (2, 4):
-        spawn(_count_sockets, (world_size,), nprocs=world_size)
+        start_processes(_count_sockets, (world_size,), nprocs=world_size, start_method="fork")
 
 
 def _count_sockets(rank: int, world_size: int) -> None:

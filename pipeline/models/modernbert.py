@@ -137,7 +137,7 @@ class ModernBertTaskModel(TextModel):
         config, positions = self.network.config, inputs["piece_positions"]
         with_flash = flash_attention_runs(
             positions.device,
-            self.network.head.dense.weight.dtype,
+            next(self.network.parameters()).dtype,  # a weight asked for by name would be gathered at stage 3
             config.hidden_size // config.num_attention_heads,
             config.attention_dropout if self.training else 0.0,
         )

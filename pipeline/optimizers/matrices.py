@@ -19,8 +19,8 @@ class MatrixExchange:
 
     def __init__(self, placement: Placement, shapes: Sequence[torch.Size]) -> None:
         self._placement, self._shapes = placement, shapes
-        self._whole = [piece for piece in placement.own if not self._is_cut(piece)]
-        owners = self._owners()
+        owners = owners_of_cut(placement.by_rank, [shape.numel() for shape in shapes])
+        self._whole = [piece for piece in placement.own if piece.number not in owners]
         ranks = range(len(placement.by_rank))
         self._to = [self._cut_pieces(placement.rank, rank, owners) for rank in ranks]
         self._from = [self._cut_pieces(rank, placement.rank, owners) for rank in ranks]
@@ -53,28 +53,31 @@ class MatrixExchange:
             for values, result in zip(in_order, matrix.split([len(v) for v in in_order]), strict=True):
                 values.copy_(result)
 
-    def _is_cut(self, piece: Piece) -> bool:
-        return piece.count < self._shapes[piece.number].numel()
-
     def _cut_pieces(self, rank: int, owner: int, owners: dict[int, int]) -> list[Piece]:
         """What `rank` sends to `owner`."""
         return [piece for piece in self._placement.by_rank[rank] if owners.get(piece.number) == owner]
 
-    def _owners(self) -> dict[int, int]:
-        """By the number of each cut matrix the rank that puts it together: of its holders the least busy."""
-        busy = [0] * len(self._placement.by_rank)
-        holders = defaultdict(list)
-        for rank, pieces in enumerate(self._placement.by_rank):
-            for piece in pieces:
-                if self._is_cut(piece):
-                    holders[piece.number].append(rank)
-                else:
-                    busy[rank] += piece.count
-        owners = {}
-        for number in sorted(holders, key=lambda number: (-self._shapes[number].numel(), number)):
-            owners[number] = min(holders[number], key=lambda rank: busy[rank])
-            busy[owners[number]] += self._shapes[number].numel()
-        return owners
+
+def owners_of_cut(by_rank: Sequence[Sequence[Piece]], sizes: Sequence[int]) -> dict[int, int]:
+    """By the number of each cut matrix the rank that puts it together: of its holders the least busy.
+
+    Args:
+        by_rank: what each rank holds of a flat vector.
+        sizes: elements of each parameter, by number.
+    """
+    busy = [0] * len(by_rank)
+    holders = defaultdict(list)
+    for rank, pieces in enumerate(by_rank):
+        for piece in pieces:
+            if piece.count < sizes[piece.number]:
+                holders[piece.number].append(rank)
+            else:
+                busy[rank] += piece.count
+    owners = {}
+    for number in sorted(holders, key=lambda number: (-sizes[number], number)):
+        owners[number] = min(holders[number], key=lambda rank: busy[rank])
+        busy[owners[number]] += sizes[number]
+    return owners
 
 
 def _all_to_all(values: Tensor, to: list[list[Piece]], source: list[list[Piece]]) -> Tensor:

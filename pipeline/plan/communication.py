@@ -7,72 +7,34 @@ to 2 and 3 P at stage 3. DeepSpeed sends something else, read in its source and 
   2 P, and P for the updated parameters. Stage 2 reduces after every micro-batch, stage 1 after the last.
 - Stage 3 keeps a parameter between its forward and its backward pass if not much lies between them
   (`stage3_max_reuse_distance`), and gathers it once then, not twice; again for every micro-batch.
-- A forward pass without a backward one, as estimator `two_pass` makes, breaks the order that stage 3 has
-  learnt: it gathers all parameters for every pass.
+- After a forward pass without a backward one, as estimator `two_pass` makes, stage 3 keeps nothing from a
+  forward to its backward pass any more: it gathers all parameters for every pass.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-
-from pipeline.models.interface import TaskModel
 from pipeline.plan.batch import BatchPlan
-
-Operation = Literal["all_reduce", "all_gather", "reduce_scatter", "reduce"]
+from pipeline.plan.layout import Layout, Use, filled_up
+from pipeline.plan.optimizer_traffic import ALIGNMENT, optimizer_traffic, vectors_of
+from pipeline.plan.traffic import Traffic
 
 _STAGE_0_BUCKET = 500_000_000
 """Elements; no key changes it."""
-_ALIGNMENT = 2
-"""Elements, to a multiple of which DeepSpeed fills up each rank's part of a group at stages 1 and 2."""
+_LEFT_OUT = {
+    "zero_quantized_weights": "weights are counted whole, and sent in 8 bits with scales",
+    "zero_quantized_nontrainable_weights": "frozen weights are counted whole, and sent in 8 bits with scales",
+    "zero_quantized_gradients": "gradients are counted whole, and sent twice in 4 bits with scales",
+    "stage3_use_all_reduce_for_fetch_params": "parameters are counted as gathered, and sent twice",
+    "leaf_module": "parameters are counted as gathered module by module",
+}
+"""Keys of zero_optimization that the figures of stage 3 do not follow, and what that means."""
 _COUNT_BYTES, _SUM_BYTES = 8, 8
 """Task counts are int64, task sums fp64."""
 _NUM_FLAGS = 2
 """What travels with the counts: the step's tokens, and how many ranks were told to stop."""
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """Messages of one kind in a step. A message has the bytes of the whole buffer that it fills or reduces.
-
-    `num_messages` is the least; buckets that do not come out even make a few more.
-    """
-
-    what: str
-    operation: Operation
-    num_bytes: int
-    """Of all messages together."""
-    num_messages: int
-    num_ranks: int
-
-    @property
-    def sent_bytes(self) -> float:
-        """By a rank, in a ring: each of W ranks sends its W-th part W − 1 times, twice where all reduce."""
-        passes = 2 if self.operation == "all_reduce" else 1
-        return passes * self.num_bytes * (self.num_ranks - 1) / self.num_ranks
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A model as its collectives see it.
-
-    `sizes` are the elements of each parameter, `groups` the indices of the trained ones by group of the
-    optimizer, `modules` the indices of what each module holds itself, as a forward pass comes to the modules.
-    A shared parameter has one index, in several modules. `num_terms` is the number of losses.
-    """
-
-    sizes: tuple[int, ...]
-    groups: tuple[tuple[int, ...], ...]
-    modules: tuple[tuple[int, ...], ...]
-    num_terms: int
-
-    @property
-    def trained(self) -> list[int]:
-        """Elements of each trained parameter."""
-        return [self.sizes[index] for group in self.groups for index in group]
 
 
 @dataclass(frozen=True)
@@ -90,37 +52,18 @@ class CommunicationCase:
     zero: Any
 
 
-def layout_of(model: TaskModel, inputs: dict[str, Tensor], optimizer: Optimizer) -> Layout:
-    """The layout of a model, from a forward pass on `inputs`; neither needs to hold data."""
-    parameters = list(model.parameters())
-    index_of = {id(parameter): index for index, parameter in enumerate(parameters)}
-    modules: list[tuple[int, ...]] = []
-
-    def note(module: nn.Module, _: Any) -> None:
-        own = tuple(index_of[id(parameter)] for parameter in module.parameters(recurse=False))
-        if own:
-            modules.append(own)
-
-    hooks = [module.register_forward_pre_hook(note) for module in model.modules()]
-    with torch.no_grad():
-        sums, _ = model.task_losses(inputs)
-    for hook in hooks:
-        hook.remove()
-    groups = [[index_of[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
-    return Layout(
-        sizes=tuple(parameter.numel() for parameter in parameters),
-        groups=tuple(tuple(group) for group in groups if group),
-        modules=tuple(modules),
-        num_terms=len(sums),
-    )
-
-
 def step_traffic(case: CommunicationCase, stage: int) -> list[Traffic]:
     """All collectives of a training step at a ZeRO stage; none for a single rank."""
     if case.batch.world_size == 1:
         return []
     of_stage = (_stage_0, _stage_1_or_2, _stage_1_or_2, _stage_3)[stage]
-    return [*of_stage(case, stage), *_task_traffic(case)]
+    of_update = optimizer_traffic(case.layout, stage, case.batch.world_size, case.zero.sub_group_size)
+    return [*of_stage(case, stage), *of_update, *_task_traffic(case)]
+
+
+def left_out(section: dict[str, Any]) -> list[str]:
+    """What a section zero_optimization asks for that the figures of stage 3 do not follow, a line each."""
+    return [f"{key}: {what}" for key, what in _LEFT_OUT.items() if section.get(key)]
 
 
 def _task_traffic(case: CommunicationCase) -> list[Traffic]:
@@ -152,10 +95,10 @@ def _stage_1_or_2(case: CommunicationCase, stage: int) -> list[Traffic]:
     gradients = sum(case.layout.trained)
     to_all = zero.use_multi_rank_bucket_allreduce or not zero.reduce_scatter
     num_reductions = case.batch.rounds if stage == 2 else 1
-    filled_up = [
-        _multiple(sum(case.layout.sizes[index] for index in group), _ALIGNMENT * world_size)
+    parameters = sum(
+        filled_up(sum(case.layout.sizes[index] for index in group.parameters), ALIGNMENT * world_size)
         for group in groups
-    ]
+    )
     num_buckets = _num_buckets(gradients, case)
     overflow = case.weight_bytes == 2  # a byte that says whether a gradient is no number
     return [
@@ -166,7 +109,7 @@ def _stage_1_or_2(case: CommunicationCase, stage: int) -> list[Traffic]:
             num_reductions * (num_buckets if to_all else max(num_buckets, world_size)),
             world_size,
         ),
-        Traffic("parameters", "all_gather", case.weight_bytes * sum(filled_up), len(groups), world_size),
+        Traffic("parameters", "all_gather", case.weight_bytes * parameters, len(groups), world_size),
         Traffic("norms", "all_reduce", 4 * len(groups) + overflow, len(groups) + overflow, world_size),
     ]
 
@@ -175,18 +118,25 @@ def _stage_3(case: CommunicationCase, stage: int) -> list[Traffic]:
     batch, zero, layout, sizes = case.batch, case.zero, case.layout, case.layout.sizes
     world_size, rounds = batch.world_size, batch.rounds
     persistent = _persistent(case)
-    gradients = sum(
-        _multiple(size, world_size) if zero.reduce_scatter else size for size in case.layout.trained
-    )
+    gradients = sum(filled_up(size, world_size) if zero.reduce_scatter else size for size in layout.trained)
     gathered = _gathered(case, persistent)
     in_a_step = batch.rounds * gathered.backward_too + (
         rounds * gathered.forward if batch.extra_forward else 0
     )
     # A bucket of what comes next, the last of it whole.
-    prefetched = zero.prefetch_bucket_size + max(sum(sizes[index] for index in own) for own in layout.modules)
+    prefetched = zero.prefetch_bucket_size + max(
+        sum(sizes[index] for index in use.parameters) for use in layout.forward
+    )
     # With hierarchical partitioning a node keeps what it has gathered once, until parameters change.
     near = zero.zero_hpz_partition_size if zero.zero_hpz_partition_size > 1 else world_size
     afar = in_a_step if near == world_size else gathered.once
+    num_vectors = sum(
+        1
+        for group in layout.groups
+        for _ in vectors_of(group.parameters, layout, 3, world_size, zero.sub_group_size)
+    )
+    offload = zero.offload_optimizer
+    norm_bytes = 4 if offload and offload.device != "none" else 8
     traffic = [
         Traffic(
             "gradients",
@@ -202,11 +152,11 @@ def _stage_3(case: CommunicationCase, stage: int) -> list[Traffic]:
         _gathering(
             "persistent parameters",
             case,
-            sum(_multiple(sizes[index], world_size) for index in persistent),
+            sum(filled_up(sizes[index], world_size) for index in persistent),
             len(persistent),
             world_size,
         ),
-        Traffic("norms", "all_reduce", 8 * len(case.layout.groups), len(case.layout.groups), world_size),
+        Traffic("norms", "all_reduce", norm_bytes * num_vectors, num_vectors, world_size),
     ]
     return [kind for kind in traffic if kind.num_bytes]
 
@@ -244,45 +194,42 @@ def _gathered(case: CommunicationCase, persistent: frozenset[int]) -> _Gathered:
     # What the prefetcher has seen to come is not let go either.
     reach = max(zero.max_reuse_distance, min(zero.prefetch_bucket_size, zero.max_live_parameters))
 
-    def gathered(modules: Sequence[tuple[int, ...]]) -> int:
-        uses = _uses_to_gather(modules, layout.sizes, reach)
-        return sum(_multiple(layout.sizes[index], world_size) for index in uses if index not in persistent)
+    def gathered(uses: Sequence[Use]) -> int:
+        to_gather = _uses_to_gather(uses, layout.sizes, reach)
+        return sum(
+            filled_up(layout.sizes[index], world_size) for index in to_gather if index not in persistent
+        )
 
-    forward, backward = layout.modules, layout.modules[::-1]
-    # An order that has been broken is of no use between the passes.
-    both = (
+    forward, backward = layout.forward, layout.backward
+    together = (
         gathered(forward) + gathered(backward) if case.batch.extra_forward else gathered(forward + backward)
     )
     divided = (size for index, size in enumerate(layout.sizes) if index not in persistent)
     return _Gathered(
-        once=sum(_multiple(size, world_size) for size in divided),
+        once=sum(filled_up(size, world_size) for size in divided),
         forward=gathered(forward),
-        backward_too=both,
+        backward_too=together,
     )
 
 
-def _uses_to_gather(modules: Sequence[tuple[int, ...]], sizes: Sequence[int], reach: int) -> list[int]:
-    """The parameter of each use that finds it let go, as modules follow one another.
+def _uses_to_gather(uses: Sequence[Use], sizes: Sequence[int], reach: int) -> list[int]:
+    """The parameter of each use that finds it let go, as uses follow one another.
 
-    After a module DeepSpeed looks ahead, module by module, until it has passed `reach` elements, and lets go
-    of what it has not met.
+    After a use DeepSpeed looks ahead, module by module, until it has passed `reach` elements, and lets go of
+    what it has not met.
     """
-    to_gather, passed = [], 0
-    passed_after_use: dict[int, int] = {}
-    for module in modules:
-        for index in module:
-            if index not in passed_after_use or passed - passed_after_use[index] >= reach:
+    passed = list(accumulate((sum(sizes[index] for index in use.parameters) for use in uses), initial=0))
+    to_gather = []
+    ends: dict[int, int] = {}
+    for number, use in enumerate(uses):
+        for index in use.parameters:
+            end = ends.get(index)
+            if end is None or (end <= number and passed[number] - passed[end] >= reach):
                 to_gather.append(index)
-        passed += sum(sizes[index] for index in module)
-        passed_after_use.update(dict.fromkeys(module, passed))
+            ends[index] = max(end or 0, number + 1 + use.num_within)
     return to_gather
 
 
 def _num_buckets(num_elements: int, case: CommunicationCase) -> int:
     """The least of them that gradients fill; one that is larger than a bucket is sent alone."""
     return -(-num_elements // max(case.zero.reduce_bucket_size, *case.layout.trained))
-
-
-def _multiple(number: int, divisor: int) -> int:
-    """The next multiple."""
-    return -(-number // divisor) * divisor

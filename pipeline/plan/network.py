@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.plan.communication import Traffic
+from pipeline.plan.traffic import Traffic
 
 _GIGA = 1e9
 
@@ -15,7 +15,8 @@ class Network:
 
     `gb_per_s` is the bus bandwidth of a rank in 10⁹ bytes per second, as nccl-tests measures it (`busbw`);
     `latency_s` what a hop takes whatever it carries. Messages go along trees, which is what NCCL chooses for
-    small ones: log₂ W hops up, and as many down where all reduce.
+    small ones: log₂ W hops up, and as many down where all reduce. In an all-to-all a rank sends to the others
+    one after another.
     """
 
     gb_per_s: float
@@ -30,5 +31,7 @@ class Network:
 
 
 def _hops(traffic: Traffic) -> int:
+    if traffic.operation == "all_to_all":
+        return traffic.num_ranks - 1
     depth = math.ceil(math.log2(traffic.num_ranks))
     return 2 * depth if traffic.operation == "all_reduce" else depth

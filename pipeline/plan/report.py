@@ -12,11 +12,11 @@ from rich.table import Table
 from pipeline.amounts import size, unit_of
 from pipeline.facts import facts_table
 from pipeline.plan.checkpoint import most_checkpoints
-from pipeline.plan.communication import Traffic
 from pipeline.plan.memory import USABLE_MEMORY, usable_bytes
 from pipeline.plan.network import Network
 from pipeline.plan.run_plan import RunPlan
 from pipeline.plan.tasks import scarcest
+from pipeline.plan.traffic import Traffic
 
 
 def print_plan(
@@ -70,6 +70,7 @@ def plan_to_dict(plan: RunPlan, network: Network | None = None) -> dict[str, Any
             }
             for stage, traffic in plan.traffic.items()
         ],
+        "communication_left_out": plan.left_out,
         "refused_stages": plan.refusals,
         "checkpoint": {**asdict(plan.checkpoint), "total": plan.checkpoint.total},
         "steps": plan.config.steps,
@@ -167,23 +168,37 @@ def _recommendation(plan: RunPlan, gpu_memory_gib: float) -> str:
 def _print_traffic(plan: RunPlan, console: Console, network: Network | None) -> None:
     if plan.batch.world_size == 1:
         return
-    columns = ("gradients", "parameters", "in all", "messages", *(["seconds"] if network else []))
+    columns = (
+        "gradients",
+        "parameters",
+        "optimizer",
+        "in all",
+        "messages",
+        *(["seconds"] if network else []),
+    )
     largest = max(_sent_bytes(traffic) for traffic in plan.traffic.values())
     unit, name = unit_of(largest)
     table = _table(f"Sent per rank and step in {name}", "ZeRO", *columns)
     for stage, traffic in plan.traffic.items():
         of_gradients = _sent_bytes([kind for kind in traffic if kind.what == "gradients"])
         of_parameters = _sent_bytes([kind for kind in traffic if "parameters" in kind.what])
-        cells = [f"{sent / unit:,.2f}" for sent in (of_gradients, of_parameters, _sent_bytes(traffic))]
+        of_optimizer = _sent_bytes([kind for kind in traffic if "optimizer" in kind.what])
+        sent = (of_gradients, of_parameters, of_optimizer, _sent_bytes(traffic))
+        cells = [f"{part / unit:,.2f}" for part in sent]
         cells.append(f"{sum(kind.num_messages for kind in traffic):,}")
         if network:
             cells.append(f"{network.seconds(traffic):,.3f}")
         chosen = stage == plan.stage
         table.add_row(f"{stage}{' *' if chosen else ''}", *cells, style="bold" if chosen else None)
     console.print(table)
+    remarks = [f"Stage 3 without {what}." for what in plan.left_out if 3 in plan.traffic]
+    if plan.offloads:
+        remarks.append("What moves between a device and its host comes on top.")
     if network:
         taken = f"{network.gb_per_s:g} GB/s and {network.latency_s * 1e6:g} µs a hop"
-        console.print(Padding(f"Seconds are at {taken}, with nothing computed meanwhile.", (0, 0, 0, 1)))
+        remarks.append(f"Seconds are at {taken}, with nothing computed meanwhile.")
+    for remark in remarks:
+        console.print(Padding(remark, (0, 0, 0, 1)))
     console.print()
 
 

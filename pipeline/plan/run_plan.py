@@ -12,8 +12,9 @@ from pipeline.engine.ds_config import complete_ds_config, zero_stage
 from pipeline.engine.refusals import refusal_of_settings
 from pipeline.plan.batch import BatchPlan, plan_batch
 from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments, planned_optimizer
-from pipeline.plan.communication import CommunicationCase, Traffic, layout_of, step_traffic
+from pipeline.plan.communication import CommunicationCase, left_out, step_traffic
 from pipeline.plan.duration import Speed, step_s
+from pipeline.plan.layout import layout_of
 from pipeline.plan.memory import MemoryCase, StageMemory, stage_memory
 from pipeline.plan.simulation import (
     Device,
@@ -25,6 +26,7 @@ from pipeline.plan.simulation import (
     without_data,
 )
 from pipeline.plan.tasks import TaskGroup, TaskUse, task_uses
+from pipeline.plan.traffic import Traffic
 
 STAGES = (0, 1, 2, 3)
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -61,6 +63,8 @@ class RunPlan:
     memory: dict[int, StageMemory]
     traffic: dict[int, list[Traffic]]
     """What a rank sends in a step, by stage."""
+    left_out: list[str]
+    """What stage 3's traffic does not follow, though the JSON asks for it."""
     refusals: dict[int, str]
     checkpoint: CheckpointSize
     step_s: float | None
@@ -104,8 +108,9 @@ def plan_run(
     with without_data(dtype):
         model, inputs = case.make(False)
         parameters = count_parameters(model.network)
+        num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
+        checkpoint_layers(model.layers(), ds_settings)
         layout = layout_of(model, inputs, planned_optimizer(model, config.optimizer, model.hidden_matrices()))
-    num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
     prepare = (lambda model: checkpoint_layers(model.layers(), ds_settings)) if num_recomputed else None
     counts = count_pass(case.make, dtype, device, prepare)
     batch = plan_batch(config, world_size)
@@ -148,6 +153,7 @@ def plan_run(
         stage=zero_stage(ds_settings),
         memory={stage: memory(stage) for stage in STAGES if stage not in refusals},
         traffic={stage: traffic(stage) for stage in STAGES if stage not in refusals},
+        left_out=left_out(section),
         refusals=refusals,
         checkpoint=checkpoint_size(parameters, num_moments),
         step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)

@@ -1,23 +1,34 @@
-"""Run under torchrun: `communication_worker.py CASES` writes the collectives of a step of every run in CASES.
+"""`communication_worker.py CASES` writes the collectives of a step of every run in CASES, by rank.
 
-CASES is a JSON file, a map from a name to the overrides of `configs/tiny.yaml`; the messages of a case go to
-`NAME.json` beside it.
+CASES is a JSON file, a map from a name to `world_size` and to `overrides` of `configs/tiny.yaml`. The
+messages of a case go to `NAME.json` beside it, a list for each rank. Ranks are forked, so that torch and
+DeepSpeed are imported once for all of them.
 """
 
+import gc
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import start_processes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pipeline.assembly import build_model, text_data, text_recipe
-from pipeline.engine.ds_config import ds_settings_of
-from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
-from pipeline.run_file import load_config
+from pipeline.engine import workarounds
+
+workarounds.before_import()
+import deepspeed  # noqa: E402, F401  # before the ranks are forked
+
+from pipeline.assembly import build_model, text_data, text_recipe  # noqa: E402
+from pipeline.engine.ds_config import ds_settings_of  # noqa: E402
+from pipeline.engine.launch import join_ranks  # noqa: E402
+from pipeline.engine.ranks import gather  # noqa: E402
+from pipeline.engine.training import Job, TrainingRun  # noqa: E402
+from pipeline.run_file import load_config  # noqa: E402
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 WARM_UP_STEPS = 2
@@ -59,14 +70,33 @@ def messages_of_step(overrides, place):
     return collectives.messages
 
 
-def main():
+def measure(rank, world_size, port, cases, folder):
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
     torch.set_num_threads(1)
     place = join_ranks()
-    cases = Path(sys.argv[1])
-    for name, overrides in json.loads(cases.read_text()).items():
-        messages = messages_of_step(overrides, place)
-        if place.rank == 0:
-            (cases.parent / f"{name}.json").write_text(json.dumps(messages))
+    for name, overrides in cases.items():
+        messages = gather(messages_of_step(overrides, place), place)
+        if rank == 0:
+            (folder / f"{name}.json").write_text(json.dumps(messages))
+    dist.destroy_process_group()
 
 
-main()
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main():
+    path = Path(sys.argv[1])
+    cases = json.loads(path.read_text())
+    gc.freeze()  # DeepSpeed collects garbage per engine at stage 3: not through all that was imported
+    for world_size in sorted({case["world_size"] for case in cases.values()}):
+        of_size = {name: c["overrides"] for name, c in cases.items() if c["world_size"] == world_size}
+        ranks = (world_size, free_port(), of_size, path.parent)
+        start_processes(measure, ranks, nprocs=world_size, start_method="fork")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Attempt:
     """One start of a job. `restart` counts SLURM's restarts of it; times are in seconds since 1970.
 
     `saved_step` is the newest checkpoint's. What is None is not known: the job has not ended, or was cut off
-    before it could say.
+    before it could say. What such a job saved shows in the checkpoints.
     """
 
     job: str
@@ -68,13 +68,18 @@ class AttemptLog:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """All, the running one last."""
+        """All, the running one last. What those that were cut off saved is what the next ones found."""
         latest: dict[tuple[str, int], Attempt] = {}
         for record in _records(self._path):
             record["lost_hosts"] = tuple(record["lost_hosts"])
             attempt = Attempt(**record)
             latest[attempt.job, attempt.restart] = attempt
-        return list(latest.values())
+        attempts = list(latest.values())
+        left = [*(attempt.saved_step_before for attempt in attempts[1:]), self.newest_saved_step()]
+        return [
+            replace(attempt, saved_step=step) if attempt.is_cut_off else attempt
+            for attempt, step in zip(attempts, left, strict=False)
+        ]
 
     def begin(self, nodes: str) -> Attempt:
         """Write down that this job starts."""

@@ -63,7 +63,7 @@ def end(
     print(f"{run_dir}: job {job}: {judgement.why}", file=sys.stderr, flush=True)
     if judgement.goes_on:
         try:
-            requeue(job, judgement.without_nodes, run_dir / SLURM / LOG)
+            requeue(job, last.restart, judgement.without_nodes, run_dir / SLURM / LOG)
         except SlurmError as error:
             print(f"{run_dir}: job {job} is not queued again: {error}", file=sys.stderr)
             raise typer.Exit(last.exit_code or 0) from error

@@ -48,8 +48,16 @@ ReturnToService=2
 SlurmdTimeout=10
 SlurmctldTimeout=10
 KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 GresTypes=gpu
 """
+_PARTITIONS = """\
+PartitionName=main Nodes=ALL MaxTime=INFINITE PriorityTier=1 GraceTime=90 Default=YES
+PartitionName=no_grace Nodes=ALL MaxTime=INFINITE PriorityTier=1 GraceTime=0
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=2 PreemptMode=OFF
+"""
+"""Jobs in `urgent` push others out of their nodes."""
 
 
 class Cluster:
@@ -184,7 +192,7 @@ class Cluster:
             f"RealMemory=64000{gres} State=UNKNOWN\n"
             for node in self.nodes
         ]
-        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
+        lines.append(_PARTITIONS)
         (self.folder / "slurm.conf").write_text("".join(lines))
         (self.folder / "gres.conf").write_text(self._gres())
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost {host} {' '.join(self.nodes)}\n")

@@ -19,12 +19,6 @@ def queue(cluster):
     return ids
 
 
-def submitted(answer):
-    assert answer.code == 0, answer.errors
-    words = next(line for line in answer.text.splitlines() if line.startswith("Job ")).split()
-    return words[1]
-
-
 def test_a_dry_run_shows_the_job_in_80_columns_and_leaves_queue_and_folder_alone(pipeline, queue, submit_dir):
     answer = pipeline("submit", *RUN, "--nodes", 2, "--gpus-per-node", 2, "--time", "0:10:00", "--dry-run")
     assert answer.code == 0, answer.errors
@@ -51,7 +45,7 @@ def test_a_submitted_run_trains_on_the_ranks_it_was_given_and_is_refused_when_it
     pipeline, cluster, submit_dir
 ):
     answer = pipeline("submit", *RUN, "data.num_workers=0", "--nodes", 2, "--cpus-per-rank", 1, "--time", 10)
-    job = submitted(answer)
+    job = answer.job
     assert answer.text.splitlines()[-3:] == [
         "    pipeline status runs/tiny",
         "    pipeline tail runs/tiny --follow",
@@ -77,7 +71,7 @@ def test_a_submitted_run_trains_on_the_ranks_it_was_given_and_is_refused_when_it
 
 def test_slurm_gives_each_gpu_a_rank_and_the_job_names_its_run(pipeline, cluster, submit_dir):
     wanted = ("--nodes", 2, "--gpus-per-node", 2, "--time", 30, "--partition", "main", "--cpus-per-rank", 3)
-    job = cluster.job(submitted(pipeline("submit", *RUN, *wanted, *HELD)))
+    job = cluster.job(pipeline("submit", *RUN, *wanted, *HELD).job)
     assert job["JobState"] == "PENDING"
     assert job["Reason"] == "JobHeldUser"
     assert (job["JobName"], job["Comment"].strip()) == ("tiny", str(submit_dir / "runs" / "tiny"))
@@ -91,7 +85,7 @@ def test_an_elastic_run_takes_fewer_nodes_too(pipeline, cluster):
     answer = pipeline("submit", *RUN, "--nodes", 3, "--elastic", "--cpus-per-rank", 1, *HELD)
     assert answer.facts["ranks"] == "1 to 3 nodes × 1 CPU process = up to 3 ranks"
     assert answer.facts["memory"].endswith("on 1 rank")
-    assert cluster.job(submitted(answer))["NumNodes"] == "1-3"
+    assert cluster.job(answer.job)["NumNodes"] == "1-3"
 
 
 def test_what_no_flag_says_the_script_says(pipeline, submit_dir):
@@ -108,16 +102,16 @@ def test_what_no_flag_says_the_script_says(pipeline, submit_dir):
 
 
 def test_a_run_has_one_job_unless_the_second_waits_for_the_first(pipeline, cluster, queue):
-    first = submitted(pipeline("submit", *RUN, *HELD))
+    first = pipeline("submit", *RUN, *HELD).job
     second = pipeline("submit", *RUN)
     assert second.code == 2
     assert f"job {first} of this run is pending already" in second.errors[-1]
     assert queue() == [first]
-    waiting = submitted(pipeline("submit", *RUN, "--after", first))
+    waiting = pipeline("submit", *RUN, "--after", first).job
     assert cluster.job(waiting)["Dependency"].startswith(f"afterok:{first}")
-    assert submitted(pipeline("submit", *RUN, "name=another", *HELD))
+    assert pipeline("submit", *RUN, "name=another", *HELD).job
     cluster.ask("scancel", first, waiting)
-    assert submitted(pipeline("submit", *RUN, *HELD))
+    assert pipeline("submit", *RUN, *HELD).job
 
 
 def test_data_that_another_job_makes_may_be_missing(pipeline, cluster):

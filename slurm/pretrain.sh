@@ -41,6 +41,13 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}   # srun does not take it ov
 log=$(pipeline slurm begin "$@")
 exec >>"$log" 2>&1
 
+# The ranks save and stop checkpoint.save_before_s seconds before this, which older SLURMs do not say.
+end=$(SLURM_TIME_FORMAT=standard squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e || true)
+if [[ -z ${SLURM_JOB_END_TIME-} && $end == 20*T* ]]; then
+    SLURM_JOB_END_TIME=$(date --date="$end" +%s)
+    export SLURM_JOB_END_TIME
+fi
+
 # Every task finds its rank and the rendezvous in the variables that srun sets. When one is lost the others notice
 # and end; when all are told to stop they end one by one. So those that are left have a moment before srun kills them.
 srun --kill-on-bad-exit=0 --wait=30 "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &

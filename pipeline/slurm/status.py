@@ -63,6 +63,11 @@ class RunStatus:
             return None
         return self.validation["worst_task"], self.validation["worst_loss"]
 
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether SLURM killed it at its time limit, and nobody has started it again."""
+        return self.state == "timeout"
+
 
 def print_status(run_dirs: Sequence[Path], console: Console) -> None:
     """Print one run in full, several in a row each; without any those that are of interest now.
@@ -144,6 +149,11 @@ def _facts(status: RunStatus) -> dict[str, str]:
         facts["nodes"] = status.job.nodes
     elif status.attempts:
         facts["nodes"] = f"{status.attempts[-1].nodes}, last"
+    if status.is_out_of_time:
+        facts["to do"] = (
+            "killed before it had saved: more seconds in --signal of slurm/pretrain.sh; "
+            "`pipeline submit` goes on from the newest checkpoint"
+        )
     if restarts := _restarts(status):
         facts["restarts"] = restarts
     if status.progress is None:

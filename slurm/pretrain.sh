@@ -7,9 +7,9 @@
 # --- edit this block for your cluster ---------------------------------------
 #SBATCH --job-name=pretrain
 #SBATCH --nodes=2
-#SBATCH --ntasks-per-node=1      # one for each GPU; on CPUs one for each node
-##SBATCH --gpus-per-node=1       # as many as tasks
-#SBATCH --cpus-per-task=8
+##SBATCH --gpus-per-node=1       # a rank for each; on CPUs a node has one, or RANKS_PER_NODE
+#SBATCH --cpus-per-task=8        # cores of a rank
+#SBATCH --mincpus=8              # cores of a node; not --ntasks-per-node, with which --nodes=1-4 would mean 1
 #SBATCH --time=24:00:00
 ##SBATCH --account=YOUR_ACCOUNT
 ##SBATCH --partition=YOUR_PARTITION
@@ -35,8 +35,9 @@ fi
 # SLURM runs a spooled copy of this script, so paths start where sbatch was called.
 cd "${SLURM_SUBMIT_DIR:?start this script with sbatch}"
 environment
-export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
-export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}   # srun does not take it over by itself
+ranks_per_node=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
+cpus_per_rank=$((SLURM_CPUS_ON_NODE / ranks_per_node))
+export OMP_NUM_THREADS=$cpus_per_rank
 
 log=$(pipeline slurm begin "$@")
 exec >>"$log" 2>&1
@@ -50,7 +51,9 @@ fi
 
 # Every task finds its rank and the rendezvous in the variables that srun sets. When one is lost the others notice
 # and end; when all are told to stop they end one by one. So those that are left have a moment before srun kills them.
-srun --kill-on-bad-exit=0 --wait=30 "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &
+srun --ntasks=$((SLURM_JOB_NUM_NODES * ranks_per_node)) --ntasks-per-node="$ranks_per_node" \
+    --cpus-per-task="$cpus_per_rank" --kill-on-bad-exit=0 --wait=30 \
+    "${container_options[@]}" "${container[@]}" python -m pipeline pretrain "$@" &
 ranks=$!
 trap 'kill -USR2 "$ranks" 2>/dev/null || true' USR2 TERM   # srun passes it on; the ranks save and stop
 while kill -0 "$ranks" 2>/dev/null; do

@@ -27,6 +27,7 @@ from pipeline.plan.run_plan import RunPlan, plan_run
 from pipeline.plan.text_case import planned_case
 from pipeline.preparation import find_recipe
 from pipeline.slurm.request import Request
+from pipeline.slurm.requeue import refuse_to_begin_anew
 
 _OF_ONE_MACHINE = tuple(Path(folder) for folder in ("/tmp", "/var/tmp", "/dev/shm"))  # noqa: S108
 
@@ -57,10 +58,7 @@ def check_run(config: RunConfig, request: Request, gpu_memory_gib: float | None)
     """
     if gpu_memory_gib is not None and not request.has_gpus:
         raise UserError("--gpu-memory: the job asks for no GPUs; give --gpus-per-node, or leave it out")
-    if config.checkpoint.resume == "never":
-        raise UserError(
-            "checkpoint.resume=never: SLURM may start the job again, and it would begin anew; leave it out"
-        )
+    refuse_to_begin_anew(config)
     workarounds.before_import()
     refuse_wrong_paths(config)
     check_wandb_installed(config)

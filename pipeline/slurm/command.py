@@ -12,7 +12,7 @@ from pipeline.engine.run_folder import SLURM
 from pipeline.run_file import load_config
 from pipeline.slurm.attempts import LOG, AttemptLog
 from pipeline.slurm.queue import SlurmError
-from pipeline.slurm.requeue import requeue
+from pipeline.slurm.requeue import refuse_to_begin_anew, requeue
 from pipeline.slurm.verdict import fruitless, verdict
 
 app = typer.Typer(no_args_is_help=True, help="What slurm/pretrain.sh calls around the ranks of a job.")
@@ -28,11 +28,7 @@ def begin(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Write down that a job starts; print the file for its output. Refuses what could not go on."""
     _job()
     run_config = load_config(config, overrides or [])
-    if run_config.checkpoint.resume == "never":
-        raise UserError(
-            f"{config}: checkpoint.resume=never does not go with a job that SLURM may start again, since it "
-            "would begin anew; leave it out"
-        )
+    refuse_to_begin_anew(run_config)
     run_dir = run_config.run_dir
     attempts = AttemptLog(run_dir)
     before = attempts.attempts

@@ -12,8 +12,10 @@ _ASKED_WITHIN_S = 30
 """A controller that is down lets squeue try for minutes."""
 _SUBMITTED_WITHIN_S = 120
 """Longer, since whoever ends sbatch does not know whether there is a job now."""
+_SIGNS_OF_ABSENCE = ("contact", "timed out", "Connection refused")
 _FIELD_END = "\x1f"
-_FORMAT = _FIELD_END.join(("%i", "%T", "%r", "%S", "%l", "%L", "%N", "%k"))
+_FORMAT = _FIELD_END.join(("%A", "%T", "%r", "%S", "%l", "%L", "%N", "%k"))
+_NUM_FIELDS = 8
 _ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -23,6 +25,7 @@ _ENDED = {
     "NODE_FAIL",
     "OUT_OF_MEMORY",
     "PREEMPTED",
+    "REVOKED",
     "TIMEOUT",
 }
 
@@ -67,8 +70,9 @@ def own_jobs() -> list[Job]:
         NoSlurmError: nobody answers.
     """
     answer = _ask("squeue", f"--user={os.getuid()}", "--states=all", "--noheader", f"--format={_FORMAT}")
-    jobs = [_job(line) for line in answer.stdout.splitlines() if line]
-    return sorted(jobs, key=lambda job: int(re.match(r"\d+", job.id)[0]))  # type: ignore[index]
+    # A comment may go over several lines; what follows its first one has no fields.
+    jobs = [_job(line) for line in answer.stdout.split("\n") if line.count(_FIELD_END) >= _NUM_FIELDS - 1]
+    return sorted(jobs, key=lambda job: int(job.id))
 
 
 def facts_of_job(job_id: str) -> dict[str, str]:
@@ -105,7 +109,8 @@ def submit(arguments: list[str]) -> str:
         SlurmError: sbatch refuses it.
     """
     answer = _ask("sbatch", "--parsable", *arguments, timeout_s=_SUBMITTED_WITHIN_S)
-    return answer.stdout.strip().partition(";")[0]  # the cluster's name may follow
+    last = answer.stdout.strip().splitlines()[-1]  # a site's own wrapper may speak before
+    return last.partition(";")[0]  # the cluster's name may follow
 
 
 def expected_start(arguments: list[str]) -> tuple[str, str]:
@@ -129,18 +134,26 @@ def _ask(
             [program, *arguments],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout_s,
             check=False,
-            env={**os.environ, "SLURM_TIME_FORMAT": "standard"},
+            env=_environment(),
         )
     except FileNotFoundError as error:
         raise NoSlurmError(f"{program}: not on this machine; use a login node of the cluster") from error
     except subprocess.TimeoutExpired as error:
-        raise NoSlurmError(f"{program}: no answer within {timeout_s} s; see `scontrol ping`") from error
+        first = "look at squeue before you submit again" if program == "sbatch" else "see `scontrol ping`"
+        raise NoSlurmError(f"{program}: no answer within {timeout_s} s; {first}") from error
     if answer.returncode:
-        kind = SlurmError if program == "sbatch" and "contact" not in answer.stderr else NoSlurmError
-        raise kind(f"{program}: {_reason(answer.stderr)}")
+        is_away = program == "squeue" or any(sign in answer.stderr for sign in _SIGNS_OF_ABSENCE)
+        raise (NoSlurmError if is_away else SlurmError)(f"{program}: {_reason(answer.stderr)}")
     return answer
+
+
+def _environment() -> dict[str, str]:
+    """Without the user's own filters and formats for squeue."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    return {**own, "SLURM_TIME_FORMAT": "standard"}
 
 
 def _reason(said: str) -> str:
@@ -150,7 +163,7 @@ def _reason(said: str) -> str:
 
 
 def _job(line: str) -> Job:
-    job_id, state, reason, start, limit, left, nodes, comment = line.split(_FIELD_END)
+    job_id, state, reason, start, limit, left, nodes, comment = line.split(_FIELD_END, _NUM_FIELDS - 1)
     return Job(
         id=job_id,
         state=state,

@@ -1,27 +1,33 @@
 """What a job asks SLURM for: the flags of `pipeline submit`, and for the rest slurm/pretrain.sh."""
 
-import argparse
 import os
 import re
-import shlex
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
 from data_prep.errors import UserError
 from pipeline.config import RunConfig
 from pipeline.engine.run_folder import SLURM
 from pipeline.slurm.attempts import LOG
+from pipeline.slurm.batch_script import (
+    BatchScript,
+    find_script,
+    gpus_of,
+    is_gpu,
+    notice_of,
+    number_of,
+    read_script,
+    seconds_of,
+)
 from pipeline.slurm.run_jobs import comment_of
 
-_SCRIPT = Path("slurm/pretrain.sh")
-_CHECKOUT = Path(__file__).parents[2]
 _DECIDED = (
     "--nodes",
     "--ntasks-per-node",
     "--gpus-per-node",
     "--gpus-per-task",
     "--cpus-per-task",
+    "--mincpus",
     "--time",
     "--partition",
     "--account",
@@ -31,11 +37,10 @@ _DECIDED = (
     "--output",
     "--array",
     "--wrap",
+    "--export",
 )
 """sbatch takes the first letters for the whole, too; --ntasks and --gpus are such, and no less decided."""
 _DECIDED_LETTERS = "NnGctpAdJoa"
-_TOTALS = {"ntasks": "--ntasks-per-node", "gpus": "--gpus-per-node", "gpus_per_task": "--gpus-per-node"}
-"""Options of a batch script that do not say what each node has, and those that do."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Request:
     fewest_nodes: int
     most_nodes: int
     ranks_per_node: int
+    cpus_per_rank: int
     gpus_per_node: str | None
     """In SLURM's form: 4, or a100:4."""
     gres: str | None
@@ -94,9 +100,10 @@ class Request:
             "comment": comment_of(config.run_dir),
             "output": str(config.run_dir / SLURM / LOG).replace("%", "%%"),
             "nodes": most if fewest == most else f"{fewest}-{most}",
-            "ntasks-per-node": self.ranks_per_node,
             **self._gpus(),
             "cpus-per-task": wishes.cpus_per_rank,
+            "mincpus": self.ranks_per_node * self.cpus_per_rank,
+            "export": f"ALL,RANKS_PER_NODE={wishes.ranks_per_node}" if wishes.ranks_per_node else None,
             "time": wishes.time,
             "partition": wishes.partition,
             "account": wishes.account,
@@ -111,7 +118,7 @@ class Request:
         if self.gres is None:
             number = self.gpus_per_node or self.wishes.gpus_per_node  # 0 where the script asks for some
             return {"gpus-per-node": number} if number else {}
-        others = [each for each in self.gres.split(",") if not _is_gpu(each)]
+        others = [each for each in self.gres.split(",") if not is_gpu(each)]
         return {"gres": ",".join([*others, f"gpu:{self.gpus_per_node or 0}"])}
 
 
@@ -127,38 +134,42 @@ def make_request(wishes: Wishes) -> Request:
             raise UserError(f"{name} after `--`: `pipeline submit` decides it; see its --help")
     if wishes.after and not re.fullmatch(r"\d+(_\d+)?", wishes.after):
         raise UserError(f"--after {wishes.after}: give the number of a job")
-    script = _find_script()
-    written = _sbatch_lines(script)
-    fewest, most = _range_of(written.nodes, script)
-    if wishes.nodes:
-        fewest = most = wishes.nodes
-    gpus = wishes.gpus_per_node or written.gpus_per_node or _gpus_of(written.gres)
-    num_gpus = _number_of(gpus) if gpus else 0
-    ranks = wishes.ranks_per_node or num_gpus or written.ntasks_per_node
+    script = find_script()
+    written = read_script(script)
+    fewest, most = (wishes.nodes, wishes.nodes) if wishes.nodes else written.nodes
+    gpus = wishes.gpus_per_node or written.gpus_per_node or gpus_of(written.gres)
+    num_gpus = number_of(gpus) if gpus else 0
+    ranks = wishes.ranks_per_node or num_gpus or 1
     if num_gpus and ranks != num_gpus:
         raise UserError(
             f"--ranks-per-node {ranks} with {num_gpus} GPUs per node: each GPU has one rank; leave one out"
         )
+    time = wishes.time or os.environ.get("SBATCH_TIMELIMIT") or written.time
+    _refuse_time_below_the_notice(time, written, wishes.options)
     return Request(
         script=script,
         fewest_nodes=1 if wishes.elastic else fewest,
         most_nodes=most,
         ranks_per_node=ranks,
+        cpus_per_rank=wishes.cpus_per_rank or written.cpus_per_task,
         gpus_per_node=gpus if num_gpus else None,
-        gres=written.gres if _gpus_of(written.gres) else None,
-        time=wishes.time or os.environ.get("SBATCH_TIMELIMIT") or written.time,
+        gres=written.gres if gpus_of(written.gres) else None,
+        time=time,
         wishes=wishes,
     )
 
 
-def _find_script() -> Path:
-    """The batch script below the working folder, where the job starts, or of the checkout of this program."""
-    for script in (_SCRIPT, _CHECKOUT / _SCRIPT):
-        if script.is_file():
-            return script
-    raise UserError(
-        f"{_SCRIPT}: neither here nor in {_CHECKOUT}; submit from a checkout, or copy the script from one"
-    )
+def _refuse_time_below_the_notice(time: str | None, written: BatchScript, options: list[str]) -> None:
+    """Raise UserError where a job would be told to stop as soon as it has begun, each time."""
+    signals = [option.removeprefix("--signal=") for option in options if option.startswith("--signal=")]
+    notice_s = notice_of(signals[-1]) if signals else written.notice_s
+    time_s = seconds_of(time) if time else None
+    if time_s is not None and notice_s and time_s < 2 * notice_s:
+        raise UserError(
+            f"--time {time}: a job is told to stop {notice_s} s before its time is up (--signal in "
+            f"{written.path}), so it would hardly train; give {-(-2 * notice_s // 60)} minutes or more, or "
+            f"lower it after `--`: --signal=B:USR2@{time_s // 4}"
+        )
 
 
 def _is_decided(option: str) -> bool:
@@ -166,66 +177,3 @@ def _is_decided(option: str) -> bool:
     if not name.startswith("--"):
         return name[1:2] in _DECIDED_LETTERS
     return any(decided.startswith(name) for decided in _DECIDED) or (name == "--gres" and "gpu" in value)
-
-
-def _sbatch_lines(script: Path) -> argparse.Namespace:
-    """The options that a batch script gives sbatch, as far as ranks depend on them.
-
-    As sbatch does, it reads no further than to the first command.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-N", "--nodes", default="1")
-    parser.add_argument("--ntasks-per-node", type=int, default=1)
-    parser.add_argument("-n", "--ntasks")
-    parser.add_argument("--gpus-per-node")
-    parser.add_argument("-G", "--gpus")
-    parser.add_argument("--gpus-per-task")
-    parser.add_argument("--gres")
-    parser.add_argument("-t", "--time")
-    lines = script.read_text().splitlines()
-    head = list(takewhile(lambda line: not line.strip() or line.startswith("#"), lines))
-    try:
-        words = [
-            word
-            for line in head
-            if line.startswith("#SBATCH")
-            for word in shlex.split(line.removeprefix("#SBATCH"), comments=True)
-        ]
-        written = parser.parse_known_args(words)[0]
-    except (ValueError, argparse.ArgumentError) as error:
-        raise UserError(f"{script}: its #SBATCH lines: {error}; mend them") from error
-    for total, per_node in _TOTALS.items():
-        if getattr(written, total):
-            raise UserError(
-                f"{script}: #SBATCH --{total.replace('_', '-')} does not say what each node has; "
-                f"write {per_node} in its place"
-            )
-    return written
-
-
-def _range_of(nodes: str, script: Path) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
-    if not found:
-        raise UserError(f"{script}: --nodes={nodes} is no number of nodes; mend it, or give --nodes")
-    return int(found[1]), int(found[2] or found[1])
-
-
-def _gpus_of(gres: str | None) -> str | None:
-    """4 or a100:4 of gpu:4, or of gpu:a100:4 among others; None without GPUs."""
-    found = next((each for each in (gres or "").split(",") if _is_gpu(each)), None)
-    if found is None:
-        return None
-    kind = found.split(":")[1:]
-    return ":".join(kind if kind and kind[-1].isdecimal() else [*kind, "1"])
-
-
-def _is_gpu(gres: str) -> bool:
-    return gres.split(":")[0] == "gpu"
-
-
-def _number_of(gpus: str) -> int:
-    """Of 4 or a100:4."""
-    found = re.fullmatch(r"(?:[\w.-]+:)?(\d+)", gpus)
-    if not found:
-        raise UserError(f"--gpus-per-node {gpus}: give a number, or TYPE:NUMBER")
-    return int(found[1])

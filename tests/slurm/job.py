@@ -19,7 +19,8 @@ RUN = (
     *("run.yaml", "data.path=shards", "data.num_workers=0", "batch.global_size=12", "batch.micro_size=4"),
     *(f"steps={STEPS}", "validate.every=0", "checkpoint.every=20", "log.every=1"),
 )
-RANKS = ("--nodes=2", "--cpus-per-task=1", "--time=10")
+CORES = ("--cpus-per-task=1", "--mincpus=1")
+RANKS = ("--nodes=2", *CORES, "--time=10")
 
 
 class Job:

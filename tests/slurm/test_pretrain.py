@@ -83,6 +83,7 @@ def test_an_elastic_run_goes_on_with_the_nodes_that_are_left(cluster, train):
     job = train("elastic", options=("--nodes=1-2", *RANKS[1:]))
     job.wait_for_step(25)
     nodes = job.nodes
+    assert len(nodes) == 2
     others = [node for node in cluster.nodes if node != nodes[0]]
     for node in others:
         cluster.ask("scontrol", "update", f"NodeName={node}", "State=drain", "Reason=test")

@@ -19,7 +19,7 @@ with open(f"rank-{place['RANK']}.json", "w") as file:
     json.dump(place, file)
 """
 RUN = ("run.yaml", "data.path=shards")
-SBATCH = ("sbatch", "--parsable", "--cpus-per-task=1", "--time=10", "slurm/pretrain.sh")
+SBATCH = ("sbatch", "--parsable", "--cpus-per-task=1", "--mincpus=2", "--time=10", "slurm/pretrain.sh")
 
 
 @pytest.fixture

@@ -75,14 +75,15 @@ def test_slurm_gives_each_gpu_a_rank_and_the_job_names_its_run(pipeline, cluster
     assert job["JobState"] == "PENDING"
     assert job["Reason"] == "JobHeldUser"
     assert (job["JobName"], job["Comment"].strip()) == ("tiny", str(submit_dir / "runs" / "tiny"))
-    assert job["NumNodes"].startswith("2") and job["NumTasks"] == "4"
+    assert job["NumNodes"].startswith("2") and job["MinCPUsNode"] == "6"
     assert job["TresPerNode"] == "gres:gpu:2"
     assert (job["CPUs/Task"], job["TimeLimit"]) == ("3", "00:30:00")
     assert job["StdOut"] == str(submit_dir / "runs" / "tiny" / "slurm" / "log")
 
 
 def test_an_elastic_run_takes_fewer_nodes_too(pipeline, cluster):
-    answer = pipeline("submit", *RUN, "--nodes", 3, "--elastic", "--cpus-per-rank", 1, *HELD)
+    size = ("--nodes", 3, "--elastic", "--ranks-per-node", 1, "--cpus-per-rank", 1)
+    answer = pipeline("submit", *RUN, *size, *HELD)
     assert answer.facts["ranks"] == "1 to 3 nodes × 1 CPU process = up to 3 ranks"
     assert answer.facts["memory"].endswith("on 1 rank")
     assert cluster.job(answer.job)["NumNodes"] == "1-3"
@@ -161,6 +162,7 @@ REFUSED = {
         ["model.size=1.3b", "steps=100000", "checkpoint.every=1", "checkpoint.keep_last=9999"],
         "the checkpoints take up to",
     ),
+    "a time of which nothing is left": (["--time", "0:08:00"], "give 10 minutes or more"),
     "ranks that share a GPU": (["--gpus-per-node", 2, "--ranks-per-node", 3], "each GPU has one rank"),
     "no number of GPUs": (["--gpus-per-node", "many"], "give a number, or TYPE:NUMBER"),
     "a flag in sbatch's words": (["--", "--nodes=3"], "--nodes after `--`"),

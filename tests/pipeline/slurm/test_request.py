@@ -35,9 +35,8 @@ BATCH = {"global_size": 4, "micro_size": 4}
 @pytest.mark.parametrize(
     "lines, ranks, gpus",
     [
-        (["--ntasks-per-node=2"], 2, None),
         (["--gpus-per-node=4   # don't ask for more"], 4, "4"),
-        (["--gpus-per-node a100:4", "--ntasks-per-node=1"], 4, "a100:4"),
+        (["--gpus-per-node a100:4"], 4, "a100:4"),
         (["--gres=gpu:4"], 4, "4"),
         (["--gres=nvme:1,gpu:a100:2"], 2, "a100:2"),
         (["--gres=gpu"], 1, "1"),
@@ -56,6 +55,43 @@ def test_gpus_are_asked_for_in_the_words_of_the_script(request_of):
     assert "--gres=gpu:0" in options(request_of("--gres=gpu:4", gpus_per_node="0"))
 
 
+@pytest.mark.parametrize(
+    "flags, lines, cores",
+    [
+        ({}, ["--cpus-per-task=8"], 8),
+        ({}, ["--cpus-per-task=8", "--gpus-per-node=4"], 32),
+        ({"cpus_per_rank": 3, "ranks_per_node": 2}, ["--cpus-per-task=8"], 6),
+    ],
+)
+def test_a_node_has_cores_for_each_of_its_ranks(request_of, flags, lines, cores):
+    assert f"--mincpus={cores}" in options(request_of(*lines, **flags))
+
+
+def test_the_script_is_told_how_many_ranks_a_node_has_where_gpus_do_not_say(request_of):
+    assert "--export=ALL,RANKS_PER_NODE=2" in options(request_of(ranks_per_node=2))
+    assert not [each for each in options(request_of(gpus_per_node="2")) if "export" in each]
+
+
+@pytest.mark.parametrize(
+    "time, signal, is_refused",
+    [
+        ("10", "B:USR2@300", False),
+        ("9", "B:USR2@300", True),
+        ("0:09:59", "B:USR2@300", True),
+        ("1-0", "B:USR2@300", False),
+        ("UNLIMITED", "B:USR2@300", False),
+        ("1:30", "B:USR2", True),
+    ],
+)
+def test_a_time_that_is_hardly_more_than_the_notice_is_refused(request_of, time, signal, is_refused):
+    if not is_refused:
+        assert request_of(f"--signal={signal}", time=time).time == time
+        return
+    with pytest.raises(UserError, match="would hardly train"):
+        request_of(f"--signal={signal}", time=time)
+    assert request_of(f"--signal={signal}", time=time, options=["--signal=B:USR2@10"]).time == time
+
+
 def test_lines_after_the_first_command_count_for_nothing_as_with_sbatch(request_of):
     assert request_of("--nodes=2", body="#SBATCH --nodes=8\n").most_nodes == 2
 
@@ -63,10 +99,11 @@ def test_lines_after_the_first_command_count_for_nothing_as_with_sbatch(request_
 @pytest.mark.parametrize(
     "line, reason",
     [
-        ("--ntasks=8", "--ntasks does not say what each node has; write --ntasks-per-node"),
+        ("--ntasks=8", "--ntasks does not say what each node has; write --mincpus"),
+        ("--ntasks-per-node=4", "write --mincpus, and RANKS_PER_NODE where it runs on CPUs"),
         ("-G 8", "--gpus does not say what each node has; write --gpus-per-node"),
         ("--gpus-per-task=1", "write --gpus-per-node"),
-        ("--ntasks-per-node=many", "invalid int value: 'many'; mend them"),
+        ("--cpus-per-task=many", "invalid int value: 'many'; mend them"),
         ("--nodes", "expected one argument; mend them"),
         ("--nodes=some", "is no number of nodes"),
         ("--comment='half", "No closing quotation; mend them"),

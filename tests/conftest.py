@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .ready_python import ReadyPython
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -22,6 +24,13 @@ def import_triton():
 
 
 import_triton()
+
+
+@pytest.fixture(scope="session")
+def ready_python():
+    python = ReadyPython()
+    yield python
+    python.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,35 @@
-"""Hugging Face folders with the tokenizer of the tests' shards, and an architecture unlike the run files'."""
+"""The command as tests run it, and Hugging Face folders of an architecture unlike the run files'."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 from transformers import BertConfig, BertForPreTraining
 
 from data_prep.schema import read_manifest
+
+
+@pytest.fixture(scope="session")
+def pipeline(ready_python):
+    """A command's end; under torchrun, or where `fresh`, its processes import all by themselves."""
+
+    def pipeline(*arguments, ranks=1, fresh=False):
+        program = ["-m", "pipeline", *map(str, arguments)]
+        if ranks == 1 and not fresh:
+            return ready_python.run(*program)
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        return subprocess.run(
+            [sys.executable, *(launcher if ranks > 1 else []), *program],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+        )
+
+    return pipeline
 
 
 @pytest.fixture(scope="session")

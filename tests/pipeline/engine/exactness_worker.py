@@ -1,4 +1,4 @@
-"""Run under torchrun: trains every case with the engine and with plain torch; writes how far they differ."""
+"""Run on every rank: trains every case with the engine and with plain torch; writes how far they differ."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""Run under torchrun: trains every case as it is and with its change to the layers; writes what differs."""
+"""Run on every rank: trains every case as it is and with its change to the layers; writes what differs."""
 
 import gc
 import json

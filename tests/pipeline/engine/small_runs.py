@@ -1,4 +1,4 @@
-"""What workers under torchrun have in common: a run of a few steps, its model, its parameters in full."""
+"""What workers of several ranks have in common: a run of a few steps, its model, its parameters in full."""
 
 import torch
 from deepspeed import zero

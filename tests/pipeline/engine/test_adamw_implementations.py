@@ -43,29 +43,45 @@ class FusedAdam(torch.optim.Optimizer):
 '''
 
 
-@pytest.fixture(scope="module")
-def train(shards, tmp_path_factory):
-    """Trains cases on 2 ranks, with Apex's stand-in at hand, and returns the folder of their runs."""
-    folder = tmp_path_factory.mktemp("implementations")
-    (folder / "site" / "apex" / "optimizers").mkdir(parents=True)
-    (folder / "site" / "apex" / "__init__.py").touch()
-    (folder / "site" / "apex" / "optimizers" / "__init__.py").write_text("from .fused_adam import FusedAdam")
-    (folder / "site" / "apex" / "optimizers" / "fused_adam.py").write_text(STAND_IN)
+def write_cases(folder, cases):
+    path = folder / "cases.json"
+    path.write_text(json.dumps([{"out_dir": str(folder), **case} for case in cases]))
+    return path
 
-    def run(*cases):
-        (folder / "cases.json").write_text(json.dumps([{"out_dir": str(folder), **case} for case in cases]))
+
+@pytest.fixture
+def train(shards, tmp_path, run_worker):
+    """Trains cases on 2 ranks, and returns the folder of their runs."""
+
+    def train(*cases):
+        run_worker("training_worker.py", write_cases(tmp_path, cases), shards, world_size=2)
+        return tmp_path
+
+    return train
+
+
+@pytest.fixture
+def train_beside_apex(shards, tmp_path):
+    """The same with Apex's stand-in at hand, which DeepSpeed looks for as it is imported."""
+    site = tmp_path / "site"
+    (site / "apex" / "optimizers").mkdir(parents=True)
+    (site / "apex" / "__init__.py").touch()
+    (site / "apex" / "optimizers" / "__init__.py").write_text("from .fused_adam import FusedAdam")
+    (site / "apex" / "optimizers" / "fused_adam.py").write_text(STAND_IN)
+
+    def train(*cases):
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        path = os.pathsep.join([str(folder / "site"), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
         finished = subprocess.run(
-            [sys.executable, *launch, str(WORKER), str(folder / "cases.json"), str(shards)],
+            [sys.executable, *launch, str(WORKER), str(write_cases(tmp_path, cases)), str(shards)],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         )
         assert finished.returncode == 0, finished.stdout + finished.stderr
-        return folder
+        return tmp_path
 
-    return run
+    return train
 
 
 def case(folder, implementation, stage, after=None, **zero):
@@ -87,10 +103,12 @@ def assert_equal_ends(folder, *names):
         assert manifest["optimizer"]["num_steps"] == ALL_STEPS
 
 
-def test_a_stand_in_for_apex_takes_torchs_steps_and_either_goes_on_from_the_other(train):
-    folder = train(case("", "torch", 1), *(case("", "apex", stage) for stage in (0, 1, 2)))
+def test_a_stand_in_for_apex_takes_torchs_steps_and_either_goes_on_from_the_other(train_beside_apex):
+    folder = train_beside_apex(case("", "torch", 1), *(case("", "apex", stage) for stage in (0, 1, 2)))
     torchs = "torch-1-after-None"
-    train(case(folder, "apex", 2, after=torchs), case(folder, "torch", 3, after="apex-1-after-None"))
+    train_beside_apex(
+        case(folder, "apex", 2, after=torchs), case(folder, "torch", 3, after="apex-1-after-None")
+    )
     assert_equal_ends(
         folder,
         torchs,

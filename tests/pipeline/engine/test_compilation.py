@@ -22,10 +22,13 @@ QUICK = [
 ]
 
 
+def keys(folder, shards):
+    return [f"data.path={shards}", f"out_dir={folder}", "checkpoint.every=2", *QUICK]
+
+
 def pretrain(folder, shards, *overrides, **environment):
-    keys = [f"data.path={shards}", f"out_dir={folder}", "checkpoint.every=2", *QUICK, *overrides]
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", "pretrain", str(TINY), *keys],
+        [sys.executable, "-m", "pipeline", "pretrain", str(TINY), *keys(folder, shards), *overrides],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -38,7 +41,7 @@ def parameters(run):
 
 
 @pytest.fixture(scope="module")
-def runs(shards, tmp_path_factory):
+def runs(pipeline, shards, tmp_path_factory):
     """Four steps of each; `mixed` is compiled for the first two alone."""
     folder = tmp_path_factory.mktemp("compilation")
     said = {}
@@ -48,7 +51,8 @@ def runs(shards, tmp_path_factory):
         "compiled": (["steps=4", "compile=true"],),
     }.items():
         for overrides in parts:
-            done = pretrain(folder, shards, "schedule.name=constant", f"name={name}", *overrides)
+            constant = ["schedule.name=constant", f"name={name}", *overrides]
+            done = pipeline("pretrain", TINY, *keys(folder, shards), *constant)
             assert done.returncode == 0, done.stderr
             said[name] = said.get(name, "") + done.stderr
     return folder, said
@@ -137,7 +141,8 @@ def test_without_a_compiler_a_run_is_refused_in_one_line(shards, tmp_path):
 
 def test_one_rank_without_a_compiler_ends_all_in_the_same_line(pretrain_ranks, tmp_path):
     nowhere = {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    run = pretrain_ranks("compile=true", own={1: {"environment": nowhere}}, world_size=2, LOCAL_RANK="0")
+    own = {1: {"environment": nowhere}}
+    run = pretrain_ranks("compile=true", own=own, world_size=2, fresh=True, LOCAL_RANK="0")
     codes, said = run.end(300)
     assert codes == [2, 2], said
     (line,) = set(said)

@@ -2,16 +2,11 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from .saved import ALL_STEPS, FIRST_STEPS, checkpoint, largest_difference, moments, parameters
 
-HERE = Path(__file__).parent
 ADAMW = {"optimizer": "adamw", "precision": "fp32", "lr": 1e-3}
 BF16 = {"optimizer": "sgd", "precision": "bf16", "lr": 0.1}  # bf16 needs the fp32 masters, at stage 1 to 3
 RULES = {
@@ -27,40 +22,40 @@ SOME_PAIRS = [(0, 3), (3, 1), (1, 2), (2, 0)]  # each stage is left once, and co
 PAIRS = ALL_PAIRS | {"lamb": SOME_PAIRS, "muon": SOME_PAIRS}
 
 
-def launch(ranks, cases, folder, shards):
-    plan = folder / f"cases-{ranks}.json"
-    plan.write_text(json.dumps([{"start": None, "out_dir": str(folder), **case} for case in cases]))
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"),
-            *map(str, (HERE / "training_worker.py", plan, shards)),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-
-
 def name_of(kind, stage, after=None, ranks=2):
     return f"{kind}-stage{stage}" if after is None else f"{kind}-stage{stage}-to-stage{after}-on-{ranks}"
 
 
 @pytest.fixture(scope="module")
-def folder(shards, tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("elastic")
+
+
+@pytest.fixture(scope="module")
+def launch(folder, shards, run_worker):
+    """Trains cases on so many ranks."""
+
+    def launch(world_size, cases):
+        plan = folder / f"cases-{world_size}.json"
+        plan.write_text(json.dumps([{"start": None, "out_dir": str(folder), **case} for case in cases]))
+        run_worker("training_worker.py", plan, shards, world_size=world_size)
+
+    return launch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(launch):
     """Runs of 2 ranks at every stage that never stop, with a checkpoint half-way."""
-    folder = tmp_path_factory.mktemp("elastic")
     runs = [
         {"name": name_of(kind, stage), "stage": stage, **rule}
         for kind, rule in RULES.items()
         for stage in STAGES[kind]
     ]
-    launch(2, runs, folder, shards)
-    return folder
+    launch(2, runs)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids=["1 rank", "2 ranks", "3 ranks"])
-def ranks(request, folder, shards):
+def ranks(request, folder, launch, uninterrupted):
     """The number of ranks that have gone on from half-way of each of those runs, at every stage."""
     runs = [
         {
@@ -72,7 +67,7 @@ def ranks(request, folder, shards):
         for kind, pairs in PAIRS.items()
         for before, after in pairs
     ]
-    launch(request.param, runs, folder, shards)
+    launch(request.param, runs)
     return request.param
 
 

@@ -1,9 +1,6 @@
 """A step whose loss or gradient is no number, or a spike, changes no parameter; what then is a choice."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,21 +70,12 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def runs(shards, tmp_path_factory):
+def runs(shards, tmp_path_factory, run_worker):
     """Every case on 2 ranks, by name."""
     folder = tmp_path_factory.mktemp("nonfinite")
     cases = [{"name": name, "out_dir": str(folder), "start": None, **case} for name, case in CASES.items()]
     (folder / "cases.json").write_text(json.dumps(cases))
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *map(str, (HERE / "training_worker.py", folder / "cases.json", shards)),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    run_worker("training_worker.py", folder / "cases.json", shards, world_size=2)
     return {name: Run(folder / name) for name in CASES}
 
 

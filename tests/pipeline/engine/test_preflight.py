@@ -18,9 +18,9 @@ HOST = socket.gethostname()
 def refusal_of(pretrain_ranks):
     """The one line that every rank of a run ends with, the run having left nothing."""
 
-    def refusal_of(*overrides, own, world_size=2):
+    def refusal_of(*overrides, own, world_size=2, fresh=False):
         # Each is the first rank of its host: those are the ones that speak.
-        run = pretrain_ranks(*overrides, own=own, world_size=world_size, LOCAL_RANK="0")
+        run = pretrain_ranks(*overrides, own=own, world_size=world_size, fresh=fresh, LOCAL_RANK="0")
         codes, said = run.end()
         assert codes == [2] * world_size, said
         (line,) = {text.removesuffix("\n") for text in said}
@@ -84,7 +84,7 @@ def test_another_version_of_a_library_is_refused(refusal_of, folders):
     installed = folders[1] / "safetensors-99.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: safetensors\nVersion: 99.0\n")
-    line = refusal_of(own={1: {"environment": {"PYTHONPATH": str(folders[1])}}})
+    line = refusal_of(own={1: {"environment": {"PYTHONPATH": str(folders[1])}}}, fresh=True)
     assert line.startswith("version: safetensors is ")
     assert line.endswith(f" but 99.0 on rank 1 ({HOST}); install the same one on all hosts")
 
@@ -93,7 +93,7 @@ def test_other_code_of_the_same_version_is_refused(refusal_of, folders):
     shutil.copytree(ROOT / "pipeline", folders[1] / "pipeline")
     loop = folders[1] / "pipeline" / "engine" / "step.py"
     loop.write_text(loop.read_text() + "\n# stale\n")
-    line = refusal_of(own={1: {"cwd": folders[1]}})
+    line = refusal_of(own={1: {"cwd": folders[1]}}, fresh=True)
     assert line.startswith("code: pipeline/engine/step.py is ")
     assert line.endswith(f" on rank 1 ({HOST}); install or check out the same on all hosts")
 

@@ -33,23 +33,13 @@ QUICK = [
 ]
 
 
-def pipeline(*arguments, ranks=1, cwd=None):
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    )
-    return subprocess.run(
-        [sys.executable, *launcher, "-m", "pipeline", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-    )
+@pytest.fixture(scope="module")
+def pretrain(pipeline, shards):
+    def pretrain(folder, *overrides, **start):
+        keys = [f"data.path={shards}", f"out_dir={folder}", *QUICK, *overrides]
+        return pipeline("pretrain", TINY, *keys, **start)
 
-
-def pretrain(folder, shards, *overrides, ranks=1):
-    keys = [f"data.path={shards}", f"out_dir={folder}", *QUICK, *overrides]
-    return pipeline("pretrain", TINY, *keys, ranks=ranks)
+    return pretrain
 
 
 def records(run, name="metrics.jsonl"):
@@ -57,10 +47,10 @@ def records(run, name="metrics.jsonl"):
 
 
 @pytest.fixture(scope="module")
-def run(shards, tmp_path_factory):
+def run(pretrain, tmp_path_factory):
     """Six steps, never stopped."""
     folder = tmp_path_factory.mktemp("runs")
-    finished = pretrain(folder, shards, "steps=6", "checkpoint.every=2")
+    finished = pretrain(folder, "steps=6", "checkpoint.every=2")
     assert finished.returncode == 0, finished.stderr
     return folder / "tiny"
 
@@ -137,12 +127,12 @@ def test_a_checkpoint_is_complete_and_hashed(run):
         assert hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() == expected
 
 
-def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_records(run, shards, tmp_path):
-    first = pretrain(tmp_path, shards, "steps=6", "checkpoint.every=2", "log.every=1")
+def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_records(pretrain, run, tmp_path):
+    first = pretrain(tmp_path, "steps=6", "checkpoint.every=2", "log.every=1")
     assert first.returncode == 0, first.stderr
     stopped = tmp_path / "tiny"
     shutil.rmtree(stopped / "checkpoints" / "step-00000006")  # as if killed after step 6, before its save
-    again = pretrain(tmp_path, shards, "steps=6", "checkpoint.every=2")
+    again = pretrain(tmp_path, "steps=6", "checkpoint.every=2")
     assert again.returncode == 0, again.stderr
     assert "going on after step 4" in again.stderr
     assert [line["step"] for line in records(stopped)] == list(range(1, 7))
@@ -161,17 +151,17 @@ def test_a_stopped_run_goes_on_to_the_same_parameters_without_holes_in_its_recor
         }
 
 
-def test_a_finished_run_says_so_and_does_nothing(run, shards):
+def test_a_finished_run_says_so_and_does_nothing(pretrain, run):
     before = (run / "metrics.jsonl").read_bytes()
-    again = pretrain(run.parent, shards, "steps=6", "checkpoint.every=2")
+    again = pretrain(run.parent, "steps=6", "checkpoint.every=2")
     assert again.returncode == 0
     assert "already at step 6 of 6" in again.stdout
     assert (run / "metrics.jsonl").read_bytes() == before
 
 
-def test_another_run_can_start_from_a_checkpoint_by_its_path(run, shards, tmp_path):
+def test_another_run_can_start_from_a_checkpoint_by_its_path(pretrain, run, tmp_path):
     start = run / "checkpoints" / "step-00000004"
-    branch = pretrain(tmp_path, shards, "name=branch", "steps=6", f"checkpoint.resume={start}")
+    branch = pretrain(tmp_path, "name=branch", "steps=6", f"checkpoint.resume={start}")
     assert branch.returncode == 0, branch.stderr
     assert [line["step"] for line in records(tmp_path / "branch")] == [5, 6]
     parts = ("checkpoints", "step-00000006", "model.safetensors")
@@ -179,26 +169,26 @@ def test_another_run_can_start_from_a_checkpoint_by_its_path(run, shards, tmp_pa
     assert all((branched[name] == trunk[name]).all() for name in trunk)
 
 
-def test_a_run_goes_back_only_by_removing_its_later_checkpoints(run, shards):
-    refused = pretrain(run.parent, shards, f"checkpoint.resume={run}/checkpoints/step-00000004")
+def test_a_run_goes_back_only_by_removing_its_later_checkpoints(pretrain, run):
+    refused = pretrain(run.parent, f"checkpoint.resume={run}/checkpoints/step-00000004")
     assert refused.returncode == 2
     assert "the run has a later checkpoint, step-00000006" in refused.stderr
 
 
-def test_a_run_does_not_go_on_with_other_shards(run, shards, tmp_path):
+def test_a_run_does_not_go_on_with_other_shards(pretrain, run, tmp_path):
     shutil.copytree(run, tmp_path / "tiny")
     manifest = tmp_path / "tiny" / "checkpoints" / "step-00000006" / "manifest.json"
     content = json.loads(manifest.read_text())
     content["model"]["shards_sha256"] = "0" * 64
     manifest.write_text(json.dumps(content))
-    refused = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
+    refused = pretrain(tmp_path, "steps=8", "checkpoint.every=2")
     assert refused.returncode == 2
     assert "is not what it was trained on" in refused.stderr
 
 
-def test_a_longer_run_goes_on_at_the_rate_of_its_own_schedule(run, shards, tmp_path):
+def test_a_longer_run_goes_on_at_the_rate_of_its_own_schedule(pretrain, run, tmp_path):
     shutil.copytree(run, tmp_path / "tiny")
-    longer = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
+    longer = pretrain(tmp_path, "steps=8", "checkpoint.every=2")
     assert longer.returncode == 0, longer.stderr
     assert "going on after step 6 with steps 8, not 6" in longer.stderr
     rates = [record["lr"] for record in records(tmp_path / "tiny")]
@@ -213,9 +203,9 @@ def test_a_run_may_go_on_with_another_implementation_of_its_rule(run, implementa
 
 
 @pytest.mark.parametrize("stage", [0, 3])
-def test_two_ranks_reach_the_parameters_of_one_process(run, shards, tmp_path, stage):
+def test_two_ranks_reach_the_parameters_of_one_process(pretrain, run, tmp_path, stage):
     ds_json = TINY.parents[1] / "ds_configs" / f"zero{stage}.json"
-    finished = pretrain(tmp_path, shards, "steps=6", f"deepspeed={ds_json}", ranks=2)
+    finished = pretrain(tmp_path, "steps=6", f"deepspeed={ds_json}", ranks=2)
     assert finished.returncode == 0, finished.stderr
     parts = ("checkpoints", "step-00000006", "model.safetensors")
     two, one = load_file(tmp_path.joinpath("tiny", *parts)), load_file(run.joinpath(*parts))
@@ -226,16 +216,16 @@ def test_two_ranks_reach_the_parameters_of_one_process(run, shards, tmp_path, st
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_two_stopped_ranks_go_on_to_the_same_bits(shards, tmp_path, stage):
+def test_two_stopped_ranks_go_on_to_the_same_bits(pretrain_ranks, tmp_path, stage):
     ds_json = TINY.parents[1] / "ds_configs" / f"zero{stage}.json"
     overrides = ("checkpoint.every=2", "schedule.name=constant", f"deepspeed={ds_json}")
     ends = []
     for name, stops in (("never", ["4"]), ("once", ["2", "4"])):
         for steps in stops:
-            finished = pretrain(tmp_path, shards, f"name={name}", f"steps={steps}", *overrides, ranks=2)
-            assert finished.returncode == 0, finished.stderr
+            codes, said = pretrain_ranks(f"steps={steps}", *overrides, name=name, world_size=2).end()
+            assert codes == [0, 0], said
         ends.append(tmp_path / name / "checkpoints" / "step-00000004")
-    assert "going on after step 2" in finished.stderr
+    assert "going on after step 2" in said[0]
     files = [path.relative_to(ends[0]) for path in ends[0].rglob("*.safetensors")]
     assert len(files) == 3  # the parameters, and the state of each rank
     for file in files:
@@ -264,18 +254,18 @@ def test_the_deepspeed_launcher_starts_it_too(shards, tmp_path):
     assert (tmp_path / "tiny" / "checkpoints" / "step-00000001" / "model.safetensors").is_file()
 
 
-def test_bf16_trains_at_stage_1_and_is_refused_at_stage_0(shards, tmp_path):
-    assert pretrain(tmp_path, shards, "steps=2", "precision=bf16").returncode == 0
+def test_bf16_trains_at_stage_1_and_is_refused_at_stage_0(pretrain, tmp_path):
+    assert pretrain(tmp_path, "steps=2", "precision=bf16").returncode == 0
     stage0 = TINY.parents[1] / "ds_configs" / "zero0.json"
-    refused = pretrain(tmp_path, shards, "name=other", "precision=bf16", f"deepspeed={stage0}")
+    refused = pretrain(tmp_path, "name=other", "precision=bf16", f"deepspeed={stage0}")
     assert refused.returncode == 2
     assert "bf16 does not go with ZeRO stage 0" in refused.stderr
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("estimator", ["batch", "ema"])
-def test_the_other_estimators_train(shards, tmp_path, estimator):
-    finished = pretrain(tmp_path, shards, "steps=3", f"objective.estimator={estimator}")
+def test_the_other_estimators_train(pretrain, tmp_path, estimator):
+    finished = pretrain(tmp_path, "steps=3", f"objective.estimator={estimator}")
     assert finished.returncode == 0, finished.stderr
 
 
@@ -290,8 +280,8 @@ def test_the_other_estimators_train(shards, tmp_path, estimator):
         (["checkpoint.resume=/nowhere"], ["/nowhere: neither a checkpoint"]),
     ],
 )
-def test_each_mistake_is_one_line_and_leaves_nothing(shards, tmp_path, overrides, expected):
-    refused = pretrain(tmp_path / "runs", shards, *overrides)
+def test_each_mistake_is_one_line_and_leaves_nothing(pretrain, tmp_path, overrides, expected):
+    refused = pretrain(tmp_path / "runs", *overrides, fresh=True)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert line.startswith("pipeline: error: ")
@@ -300,15 +290,15 @@ def test_each_mistake_is_one_line_and_leaves_nothing(shards, tmp_path, overrides
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_stops_before_it_records_or_saves_a_loss_that_is_no_number(shards, tmp_path):
+def test_a_run_stops_before_it_records_or_saves_a_loss_that_is_no_number(pretrain, tmp_path):
     wild = ["optimizer.name=sgd", "optimizer.lr=1e20", "optimizer.grad_clip=0", "schedule.warmup_steps=0"]
-    stopped = pretrain(tmp_path, shards, "checkpoint.every=1", *wild)
+    stopped = pretrain(tmp_path, "checkpoint.every=1", *wild)
     assert stopped.returncode == 2
     assert "the loss is not a finite number, its update is not made; go on with a lower" in stopped.stderr
     assert "NaN" not in (tmp_path / "tiny" / "metrics.jsonl").read_text()
 
 
-def test_a_typo_in_the_deepspeed_json_is_refused(shards, tmp_path):
+def test_a_typo_in_the_deepspeed_json_is_refused(pipeline, shards, tmp_path):
     (tmp_path / "ds.json").write_text('{"zero_optimisation": {"stage": 2}}')
     refused = pipeline(
         "pretrain",
@@ -317,23 +307,24 @@ def test_a_typo_in_the_deepspeed_json_is_refused(shards, tmp_path):
         f"out_dir={tmp_path}/runs",
         "--deepspeed",
         tmp_path / "ds.json",
+        fresh=True,
     )
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert 'ds.json: unknown key "zero_optimisation"; did you mean "zero_optimization"' in line
 
 
-def test_a_folder_with_other_things_in_it_is_left_alone(shards, tmp_path):
+def test_a_folder_with_other_things_in_it_is_left_alone(pretrain, tmp_path):
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.tex").write_text("mine")
-    refused = pretrain(tmp_path, shards)
+    refused = pretrain(tmp_path)
     assert refused.returncode == 2
     assert "already holds files" in refused.stderr
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["thesis.tex"]
 
 
-def test_a_run_does_not_go_on_under_another_configuration(run, shards):
-    refused = pretrain(run.parent, shards, "steps=8", "checkpoint.every=2", "objective.alpha=0.5")
+def test_a_run_does_not_go_on_under_another_configuration(pretrain, run):
+    refused = pretrain(run.parent, "steps=8", "checkpoint.every=2", "objective.alpha=0.5")
     assert refused.returncode == 2
     assert "objective.alpha was 1.0 there and is 0.5 now" in refused.stderr
 
@@ -345,11 +336,11 @@ def alter(checkpoint):
     state.write_bytes(bytes(content))
 
 
-def test_an_altered_checkpoint_is_set_aside_for_the_one_before(run, shards, tmp_path):
+def test_an_altered_checkpoint_is_set_aside_for_the_one_before(pretrain, run, tmp_path):
     shutil.copytree(run, tmp_path / "tiny")
     checkpoints = tmp_path / "tiny" / "checkpoints"
     alter(checkpoints / "step-00000006")
-    again = pretrain(tmp_path, shards, "steps=8", "checkpoint.every=2")
+    again = pretrain(tmp_path, "steps=8", "checkpoint.every=2")
     assert again.returncode == 0, again.stderr
     assert "altered since it was saved: set aside as damaged-step-00000006" in again.stderr
     assert "going on after step 4" in again.stderr
@@ -360,13 +351,13 @@ def test_an_altered_checkpoint_is_set_aside_for_the_one_before(run, shards, tmp_
     }
 
 
-def test_an_altered_checkpoint_is_not_opened_where_it_is_the_only_one_or_was_named(run, shards, tmp_path):
+def test_an_altered_checkpoint_is_not_opened_where_it_is_the_only_one_or_was_named(pretrain, run, tmp_path):
     shutil.copytree(run, tmp_path / "tiny")
     shutil.rmtree(tmp_path / "tiny" / "checkpoints" / "step-00000004")
     only = tmp_path / "tiny" / "checkpoints" / "step-00000006"
     alter(only)
     for resume, name in (("auto", "tiny"), (only, "branch")):
-        refused = pretrain(tmp_path, shards, "steps=8", f"checkpoint.resume={resume}", f"name={name}")
+        refused = pretrain(tmp_path, "steps=8", f"checkpoint.resume={resume}", f"name={name}")
         assert refused.returncode == 2
         assert "altered since it was saved" in refused.stderr
     assert only.is_dir()

@@ -42,7 +42,7 @@ def train(pretrain_ranks, tmp_path):
 
     def train(*overrides, code=0, **environment):
         keys = ("log.wandb=true", "log.wandb_project=robust", "checkpoint.every=2", *overrides)
-        ranks = pretrain_ranks(*keys, PYTHONPATH=path, TOLD=str(told), **environment)
+        ranks = pretrain_ranks(*keys, fresh=True, PYTHONPATH=path, TOLD=str(told), **environment)
         codes, (said,) = ranks.end()
         assert codes == [code], said
         return list(map(json.loads, told.read_text().splitlines())) if told.exists() else [], said

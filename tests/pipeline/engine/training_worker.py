@@ -1,4 +1,4 @@
-"""Run under torchrun: trains every case, some of them from a checkpoint, as `pipeline pretrain` does."""
+"""Run on every rank: trains every case, some of them from a checkpoint, as `pipeline pretrain` does."""
 
 import json
 import sys

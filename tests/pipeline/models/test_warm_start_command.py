@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,22 +19,11 @@ TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 QUICK = ["data.num_workers=0", "batch.global_size=12", "batch.micro_size=4", "validate.every=0"]
 
 
-def program(name, *arguments, ranks=1):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return subprocess.run(
-        [sys.executable, *(launcher if ranks > 1 else []), "-m", name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-    )
-
-
 @pytest.fixture
-def pretrain(shards, tmp_path):
+def pretrain(pipeline, shards, tmp_path):
     def pretrain(*overrides, run_file=TINY, ranks=1):
         keys = [f"out_dir={tmp_path}", f"data.path={shards}", *QUICK, *overrides]
-        return program("pipeline", "pretrain", run_file, *keys, ranks=ranks)
+        return pipeline("pretrain", run_file, *keys, ranks=ranks)
 
     return pretrain
 
@@ -49,9 +37,9 @@ def validation(run):
     return json.loads((run / "validation.jsonl").read_text().splitlines()[-1])
 
 
-def test_an_export_goes_on_with_the_validation_loss_of_its_checkpoint(pretrain, tmp_path):
+def test_an_export_goes_on_with_the_validation_loss_of_its_checkpoint(pipeline, pretrain, tmp_path):
     finished(pretrain("name=first", "model.hidden_size=32", "steps=4", "validate.every=4"))
-    finished(program("pipeline", "export", tmp_path / "first", tmp_path / "exported"))
+    finished(pipeline("export", tmp_path / "first", tmp_path / "exported"))
     still = ["steps=1", "schedule.warmup_steps=0", "optimizer.lr=1e-30", "validate.every=1"]
     going_on = [f"model.init_from={tmp_path / 'exported'}", "model.size=null", "name=second"]
     said = finished(pretrain(*going_on, *still, ranks=2)).stderr
@@ -63,7 +51,7 @@ def test_an_export_goes_on_with_the_validation_loss_of_its_checkpoint(pretrain, 
     assert validation(tmp_path / "fresh")["task_loss"] != pytest.approx(before["task_loss"], rel=1e-4)
 
 
-def test_a_run_needs_its_folder_only_to_start(hf_folder, pretrain, shards, tmp_path):
+def test_a_run_needs_its_folder_only_to_start(hf_folder, pipeline, pretrain, shards, tmp_path):
     folder = hf_folder(BertForMaskedLM)
     keys = [f"model.init_from={folder}", "model.size=null", "checkpoint.every=2"]
     said = finished(pretrain(*keys, "steps=4")).stderr
@@ -88,8 +76,8 @@ def test_a_run_needs_its_folder_only_to_start(hf_folder, pretrain, shards, tmp_p
     refused = pretrain("model.size=null", "steps=6")
     assert refused.returncode == 2
     assert f"model.init_from was '{folder}' there and is None now" in refused.stderr
-    finished(program("pipeline", "evaluate", tmp_path / "tiny", "--data", shards))
-    finished(program("pipeline", "export", tmp_path / "tiny", tmp_path / "exported"))
+    finished(pipeline("evaluate", tmp_path / "tiny", "--data", shards))
+    finished(pipeline("export", tmp_path / "tiny", tmp_path / "exported"))
     exported = BertForPreTraining.from_pretrained(tmp_path / "exported")
     assert (exported.config.hidden_act, exported.config.layer_norm_eps) == ("relu", 1e-5)
 
@@ -108,6 +96,7 @@ def test_text_prepared_with_a_models_tokenizer_trains_that_model(hf_folder, pret
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     places = {"INPUT": corpus, "OUT": tmp_path / "shards"}
     command = [places.get(word, word) for word in named]
-    finished(program("data_prep", *command, "--sequence-length", 48))
+    prepare = [sys.executable, "-m", "data_prep", *command, "--sequence-length", "48"]
+    subprocess.run(list(map(str, prepare)), check=True)
     said = finished(pretrain(*keys, f"data.path={tmp_path / 'shards'}")).stderr
     assert f"starting from {folder}\n" in said

@@ -40,6 +40,6 @@ def test_links_and_files_that_a_page_names_exist(page):
     path = ROOT / page
     text = path.read_text()
     targets = re.findall(r"\]\((?!http)([^)#]+)", text)
-    files = re.findall(r"(?:configs|ds_configs|slurm)/[\w.-]+\.(?:yaml|json|sh)", text)
+    files = re.findall(r"(?:configs|ds_configs|slurm)/[\w.-]+\.(?:yaml|json|sh)\b", text)
     assert all((path.parent / target).exists() for target in targets)
     assert all((ROOT / name).exists() or (ROOT / "ds_configs" / name).exists() for name in files)

@@ -2,9 +2,11 @@
 
 import re
 import signal
+import socket
 
 import pytest
 
+HOST = re.escape(socket.gethostname())
 ENDLESS = ("steps=100000", "checkpoint.every=0")
 
 
@@ -17,7 +19,9 @@ def test_a_rank_that_dies_is_named_within_seconds(pretrain_ranks, lost):
     assert codes[lost] == -signal.SIGKILL
     assert codes[1 - lost] == 1
     (line,) = said[1 - lost].strip().splitlines()[-1:]
-    assert re.match(rf"pipeline: error: rank {1 - lost}, step \d+: rank {lost} is gone or stuck", line), line
+    assert re.match(
+        rf"pipeline: error: rank {1 - lost}, step \d+: rank {lost} on {HOST} is gone or stuck", line
+    ), line
     assert "the same command goes on from the newest checkpoint" in line
 
 
@@ -29,7 +33,9 @@ def test_a_rank_that_hangs_is_named_once_the_time_is_up(pretrain_ranks):
     run.processes[1].kill()
     assert codes == [1, 1]
     said = run.processes[0].communicate()[1]
-    assert re.search(r"rank 0, step \d+: rank 1 is gone or stuck, in step \d+ since \d+ s;", said), said
+    assert re.search(
+        rf"rank 0, step \d+: rank 1 on {HOST} is gone or stuck, in step \d+ since \d+ s;", said
+    ), said
 
 
 def test_a_mistake_of_the_program_is_not_taken_for_a_lost_rank(pretrain_ranks):

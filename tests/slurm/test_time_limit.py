@@ -12,7 +12,7 @@ def out_of_time(cluster, tmp_path_factory):
     """Two jobs that are past their time, since SLURM looks twice a minute; the second is of a run."""
     run = tmp_path_factory.mktemp("submit") / "runs" / "first"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("steps: 1000\n")
+    (run / "config.yaml").write_text("steps: 1000\nlog: {every: 2}\nvalidate: {every: 0}\ncheckpoint: {every: 0}\n")
     options = ("--parsable", "--requeue", "--time=10", "--output=/dev/null", f"--comment={run}")
     jobs = [cluster.ask("sbatch", *options, f"--wrap={DEAF}") for _ in range(2)]
     for job in jobs:

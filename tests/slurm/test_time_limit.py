@@ -1,5 +1,7 @@
 """A job whose time is up without notice: SLURM tells it to end, and kills it KillWait seconds later."""
 
+import json
+
 import pytest
 
 from pipeline.slurm.requeue import requeue
@@ -12,7 +14,8 @@ def out_of_time(cluster, tmp_path_factory):
     """Two jobs that are past their time, since SLURM looks twice a minute; the second is of a run."""
     run = tmp_path_factory.mktemp("submit") / "runs" / "first"
     run.mkdir(parents=True)
-    (run / "config.yaml").write_text("steps: 1000\nlog: {every: 2}\nvalidate: {every: 0}\ncheckpoint: {every: 0}\n")
+    settings = {"steps": 1000, "log": {"every": 2}, "validate": {"every": 0}, "checkpoint": {"every": 0}}
+    (run / "config.yaml").write_text(json.dumps(settings))
     options = ("--parsable", "--requeue", "--time=10", "--output=/dev/null", f"--comment={run}")
     jobs = [cluster.ask("sbatch", *options, f"--wrap={DEAF}") for _ in range(2)]
     for job in jobs:

@@ -73,7 +73,7 @@ def tail(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     num_lines: Annotated[int, typer.Option("--num-lines", "-n", min=1, help="Lines to show.")] = 10,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show new lines until the run ends, or Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Show new lines until the last step, or Ctrl-C.")
     ] = False,
 ) -> None:
     """The last lines of a run in training or finished, its warnings, and the time left."""

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from data_prep.errors import UserError
-from pipeline.engine.run_folder import CONFIG
+from pipeline.engine.run_folder import CONFIG, SLURM
 
 _FEWEST_LINES, _MOST_LINES = 10, 1_000
 """Between which the pace is taken."""
@@ -28,6 +28,8 @@ class Course:
 def course_of(run_dir: Path) -> Course:
     """Read the course of a run; raises UserError where the folder is none of a run."""
     config = run_dir / CONFIG
+    if not config.is_file() and (run_dir / SLURM).is_dir():
+        raise UserError(f"{run_dir}: the run has not begun; see `pipeline status {run_dir}`")
     if not config.is_file():
         raise UserError(f"{run_dir}: no {CONFIG}; give the folder of a run, OUT_DIR/NAME")
     try:

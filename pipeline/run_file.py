@@ -105,7 +105,8 @@ def _explain(error: ValidationError, path: Path, from_command: dict[Any, Any]) -
     by_key: dict[str, list[ErrorDetails]] = {}
     for each in error.errors():
         by_key.setdefault(_key_of(each["loc"]), []).append(each)
-    key, branches = next(iter(by_key.items()))
+    # What is missing may be there under a name that is wrong.
+    key, branches = min(by_key.items(), key=lambda item: item[1][0]["type"] == "missing")
     # Of a union's branches the one that looked deepest into the value knows best what is wrong with it.
     first = max(branches, key=lambda branch: len(branch["loc"]))
     where = "command line" if _given(key, from_command) else str(path)

@@ -27,13 +27,13 @@ container_options=()                          # with Enroot: (--container-image=
 # -----------------------------------------------------------------------------
 set -euo pipefail
 
-if [[ $# -eq 0 ]]; then
+if [[ $# -eq 0 || -z ${SLURM_SUBMIT_DIR-} ]]; then
     echo "usage: sbatch slurm/pretrain.sh CONFIG [key=value ...]" >&2
     exit 2
 fi
 
 # SLURM runs a spooled copy of this script, so paths start where sbatch was called.
-cd "${SLURM_SUBMIT_DIR:?start this script with sbatch}"
+cd "$SLURM_SUBMIT_DIR"
 environment
 ranks_per_node=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 cpus_per_rank=$((SLURM_CPUS_ON_NODE / ranks_per_node))

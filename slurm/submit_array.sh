@@ -16,7 +16,7 @@ if [[ ${1-} == --dry-run ]]; then
     submit() { echo "sbatch $*" >&2 && echo JOB; }
     shift
 fi
-if [[ $# -lt 2 ]]; then
+if [[ $# -lt 2 || ! -x $1 ]]; then
     echo "usage: slurm/submit_array.sh [--dry-run] SCRIPT ARGUMENTS..." >&2
     exit 2
 fi

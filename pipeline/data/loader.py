@@ -183,11 +183,15 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _start_server(module: str) -> None:
-    """Start the process that imports `module` and forks workers, all deaf to what only the run answers."""
+    """Start the process that imports `module` and forks workers, and the one that counts what they share.
+
+    All are deaf to what only the run answers, and SLURM sends to every process.
+    """
     forkserver.set_forkserver_preload([module])
-    resource_tracker.ensure_running()  # which would lift the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN_ALONE)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RUN_ALONE)  # of which that lifts a part
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

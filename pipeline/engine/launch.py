@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -48,6 +49,7 @@ def join_ranks(timeout_s: float = 600) -> Place:
         torch.cuda.set_device(local_rank)
         device = torch.device("cuda", local_rank)
     else:
+        _refuse_idle_gpus(os.environ)
         device = torch.device("cpu")
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
@@ -112,6 +114,16 @@ def launch_environment(environment: dict[str, str]) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
     }
+
+
+def _refuse_idle_gpus(environment: Mapping[str, str]) -> None:
+    """Raise UserError where a job has GPUs that torch does not see: it would hold them for nothing."""
+    num_gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
+    if "SLURM_STEP_ID" in environment and num_gpus != "0":
+        raise UserError(
+            f"SLURM gives this job {num_gpus} GPU{'s' * (num_gpus != '1')} per node, but torch "
+            f"{torch.__version__} sees none; install torch for CUDA (`pipeline doctor` says more), or ask for no GPUs"
+        )
 
 
 def _refuse_impossible(given: dict[str, str]) -> None:

@@ -64,10 +64,13 @@ def check_run(config: RunConfig, request: Request, gpu_memory_gib: float | None)
     check_wandb_installed(config)
     for world_size in request.world_sizes:
         _check_settings(config, request, world_size)
-    warnings = [*_idle_ranks(config, request), *_folders_of_one_machine(config)]
+    warnings = [*_idle_ranks(config, request), *_folders_of_one_machine(config), *_missing_program()]
     start = None
     if request.wishes.after and not (config.data.path / MANIFEST).is_file():
-        warnings.append(f"{config.data.path}: no shards yet; job {request.wishes.after} must make them")
+        warnings.append(
+            f"{config.data.path}: no shards yet; job {request.wishes.after} must make them. The figures are "
+            "those of the default vocabulary and length"
+        )
     else:
         start = _check_data(config, warnings)
     fewest = request.world_sizes[0]
@@ -116,6 +119,16 @@ def _folders_of_one_machine(config: RunConfig) -> list[str]:
     return [
         f"{', '.join(names)}: below {' or '.join(map(str, _OF_ONE_MACHINE))}, which each machine has for "
         "itself as a rule; all nodes must see the same"
+    ]
+
+
+def _missing_program() -> list[str]:
+    """Whether the job would find `pipeline`: in the .venv of this folder, or as this shell does."""
+    if Path(".venv/bin/pipeline").exists() or shutil.which("pipeline"):
+        return []
+    return [
+        "the job looks for `pipeline` in .venv below this folder and on PATH, and it is in neither: activate "
+        "the environment, or mend `environment` in slurm/pretrain.sh"
     ]
 
 

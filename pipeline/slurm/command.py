@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from data_prep.errors import UserError
+from data_prep.schema import read_manifest
 from pipeline.engine.run_folder import SLURM
 from pipeline.run_file import load_config
 from pipeline.slurm.attempts import LOG, AttemptLog
@@ -29,6 +30,7 @@ def begin(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     _job()
     run_config = load_config(config, overrides or [])
     refuse_to_begin_anew(run_config)
+    read_manifest(run_config.data.path)
     run_dir = run_config.run_dir
     attempts = AttemptLog(run_dir)
     before = attempts.attempts

@@ -85,6 +85,11 @@ def facts_of_job(job_id: str) -> dict[str, str]:
     return {name: value for name, value in re.findall(r"(\S+?)=(\S+)", said) if value != "(null)"}
 
 
+def has_failed(state: str) -> bool:
+    """Whether a job in that state has ended, and not well."""
+    return state in _ENDED - {"COMPLETED"}
+
+
 def num_restarts(job_id: str) -> int | None:
     """How often SLURM has started a job again; None for one that it no longer knows."""
     try:

@@ -18,8 +18,8 @@ from pipeline.engine.records import METRICS, NONFINITE, VALIDATION, WARNINGS, ne
 from pipeline.engine.run_folder import CONFIG, SLURM, complete_checkpoints, step_of
 from pipeline.facts import facts_table
 from pipeline.progress import Progress, course_of
-from pipeline.slurm.attempts import Attempt, AttemptLog
-from pipeline.slurm.queue import Job, NoSlurmError, num_restarts, own_jobs
+from pipeline.slurm.attempts import LOG, Attempt, AttemptLog
+from pipeline.slurm.queue import Job, NoSlurmError, has_failed, num_restarts, own_jobs
 from pipeline.slurm.run_jobs import current_job, jobs_of
 from pipeline.tail import warning_line
 
@@ -37,6 +37,8 @@ class RunStatus:
     """None before its first start."""
     job: Job | None
     """The present one, or the last that SLURM remembers."""
+    knows_jobs: bool
+    """Whether SLURM answered."""
     attempts: Sequence[Attempt]
     validation: dict[str, Any] | None
     """The last line."""
@@ -54,7 +56,7 @@ class RunStatus:
             return "done"
         if self.job:
             return self.job.state.lower()
-        return "no job"
+        return "no job" if self.knows_jobs else "unknown"
 
     @property
     def worst(self) -> tuple[str, float] | None:
@@ -77,7 +79,7 @@ def print_status(run_dirs: Sequence[Path], console: Console) -> None:
     """
     jobs, no_slurm = _jobs()
     found = run_dirs or _runs_of_interest(jobs)
-    statuses = [_status(run_dir, jobs) for run_dir in found]
+    statuses = [_status(run_dir, jobs, knows_jobs=no_slurm is None) for run_dir in found]
     if not statuses:
         console.print(f"No run below {_RUNS}/ has a job, or was written to in the last {_LATELY_DAYS} days.")
     elif len(run_dirs) == 1:
@@ -97,20 +99,24 @@ def _jobs() -> tuple[list[Job], NoSlurmError | None]:
 
 def _runs_of_interest(jobs: Sequence[Job]) -> list[Path]:
     """Runs below runs/ that were written to lately, and all that have a job, wherever they are."""
-    configs = [*_RUNS.glob(f"*/{CONFIG}"), *_RUNS.glob(f"*/*/{CONFIG}")]
     since = time.time() - _LATELY_DAYS * 24 * 3600
-    written = {config.parent.resolve() for config in configs if _is_run_since(config.parent, since)}
+    folders = [*_RUNS.glob("*/"), *_RUNS.glob("*/*/")]
+    written = {folder.resolve() for folder in folders if _is_run_since(folder, since)}
     of_jobs = {Path(job.comment) for job in jobs if job.is_live and _names_run(job.comment)}
     here = Path.cwd()
     return [run.relative_to(here) if run.is_relative_to(here) else run for run in sorted(written | of_jobs)]
 
 
 def _is_run_since(folder: Path, since: float) -> bool:
-    """Whether a run was written to. Other programs, too, write a config.yaml, and other users theirs."""
+    """Whether a run was written to, or only its log, since it failed before it began.
+
+    Other programs, too, write a config.yaml, and other users theirs.
+    """
     try:
-        course_of(folder)
-        files = (folder / name for name in (CONFIG, METRICS))
-        return max(file.stat().st_mtime for file in files if file.is_file()) > since
+        if (folder / CONFIG).is_file():
+            course_of(folder)
+        files = (folder / name for name in (CONFIG, METRICS, f"{SLURM}/{LOG}"))
+        return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0) > since
     except (UserError, OSError):
         return False
 
@@ -123,10 +129,11 @@ def _names_run(comment: str) -> bool:
         return False
 
 
-def _status(run_dir: Path, jobs: Sequence[Job]) -> RunStatus:
+def _status(run_dir: Path, jobs: Sequence[Job], *, knows_jobs: bool) -> RunStatus:
     job = current_job(jobs_of(run_dir, jobs))
     has_begun = (run_dir / CONFIG).is_file()
-    course = course_of(run_dir) if has_begun or job is None else None
+    is_awaited = job is not None or (run_dir / SLURM).is_dir()
+    course = course_of(run_dir) if has_begun or not is_awaited else None
     warnings = [record for name in (WARNINGS, NONFINITE) for record in newest_records(run_dir / name, 1)]
     last_warning = max(warnings, key=lambda record: record["step"], default=None)
     return RunStatus(
@@ -135,6 +142,7 @@ def _status(run_dir: Path, jobs: Sequence[Job]) -> RunStatus:
         if course
         else None,
         job=job,
+        knows_jobs=knows_jobs,
         attempts=AttemptLog(run_dir).attempts,
         validation=next(iter(newest_records(run_dir / VALIDATION, 1)), None),
         warning=warning_line(last_warning) if last_warning else None,
@@ -157,7 +165,7 @@ def _facts(status: RunStatus) -> dict[str, str]:
     if restarts := _restarts(status):
         facts["restarts"] = restarts
     if status.progress is None:
-        return {**facts, "step": "none yet: it has not started"}
+        return {**facts, "step": "none yet"} | _log(status)
     facts["step"] = _step(status.progress)
     if time_left := _time_left(status):
         facts["time left"] = time_left
@@ -169,7 +177,15 @@ def _facts(status: RunStatus) -> dict[str, str]:
         facts["checkpoint"] = "none yet"
     if status.warning:
         facts["warning"] = status.warning
-    return facts
+    return facts | _log(status)
+
+
+def _log(status: RunStatus) -> dict[str, str]:
+    """Where to look for why it ended, where it did not end well."""
+    log = status.run_dir / SLURM / LOG
+    has_job_failed = status.job is not None and has_failed(status.job.state)
+    has_run_failed = status.job is None and bool(status.attempts) and status.attempts[-1].is_failure
+    return {"log": str(log)} if (has_job_failed or has_run_failed) and log.is_file() else {}
 
 
 def _state(status: RunStatus) -> str:

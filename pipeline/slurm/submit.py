@@ -43,6 +43,8 @@ def submit(
     no_slurm = None
     try:
         _refuse_second_job(config, wishes.after)
+        if wishes.after:
+            _refuse_to_wait_in_vain(wishes.after)
     except queue.NoSlurmError as error:
         if not dry_run:
             raise
@@ -60,6 +62,7 @@ def submit(
         outlook = f"SLURM was not asked: {no_slurm}." if no_slurm else _outlook(arguments)
         console.print(f"A dry run: nothing is in the queue. {outlook}", markup=False, highlight=False)
         return
+    queue.expected_start(arguments)  # what can never start would wait for ever
     log = config.run_dir / SLURM / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
     job = queue.submit(arguments)
@@ -69,7 +72,7 @@ def submit(
         f"Job {job} is in the queue. To watch it:",
         f"    pipeline status {run}",
         f"    pipeline tail {run} --follow",
-        f"    tail -f {shlex.quote(str(log))}",
+        f"    tail -F {shlex.quote(str(log))}",
     )
 
 
@@ -81,6 +84,22 @@ def _refuse_second_job(config: RunConfig, after: str | None) -> None:
         raise UserError(
             f"{config.run_dir}: job {job.id} of this run is {job.state.lower()} already; scancel {job.id}, "
             f"wait for it with --after {job.id}, or start another run with name=…"
+        )
+
+
+def _refuse_to_wait_in_vain(after: str) -> None:
+    """SLURM would start a job at once after one that it does not know, and never after one that failed."""
+    try:
+        state = queue.facts_of_job(after)["JobState"]
+    except queue.NoSlurmError:
+        raise
+    except queue.SlurmError as error:
+        raise UserError(
+            f"--after {after}: SLURM knows no such job; leave it out if that one has ended well some time ago"
+        ) from error
+    if queue.has_failed(state):
+        raise UserError(
+            f"--after {after}: that job is {state.lower()}; submit it again, and wait for the new one"
         )
 
 

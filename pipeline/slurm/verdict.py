@@ -31,7 +31,7 @@ def verdict(attempts: Sequence[Attempt], max_restarts: int) -> Verdict:
     if last.exit_code == 0:
         return Verdict(False, "done")
     if last.exit_code == _MISTAKE:
-        return Verdict(False, "refused; see the line above")
+        return Verdict(False, "refused; see the error above")
     if last.exit_code == INTERRUPTED:
         return Verdict(False, "interrupted")
     if last.restart >= max_restarts:

@@ -64,6 +64,14 @@ def test_each_rank_has_a_gpu_of_its_own_and_all_meet_at_the_first(cluster, ranks
     }
 
 
+def test_a_job_with_gpus_that_torch_does_not_see_ends_at_once(cluster, submit_dir, pipeline):
+    job = pipeline("submit", *RUN, "--nodes", 1, "--gpus-per-node", 1, "--cpus-per-rank", 1, "--time", 10).job
+    assert cluster.wait_for_job(job, "FAILED", timeout_s=120)["ExitCode"] == "2:0"
+    log = (submit_dir / "runs" / "tiny" / "slurm" / "log").read_text()
+    assert "SLURM gives this job 1 GPU per node, but torch" in log
+    assert pipeline("status", "runs/tiny").facts["log"] == "runs/tiny/slurm/log"
+
+
 def test_each_rank_knows_when_the_time_of_the_job_is_up(cluster, submit_dir, ranks):
     job = cluster.ask(*SBATCH[:2], "--nodes=2", *SBATCH[2:], *RUN, cwd=submit_dir)
     cluster.wait_for_job(job, "RUNNING", timeout_s=60)

@@ -49,7 +49,7 @@ def test_a_submitted_run_trains_on_the_ranks_it_was_given_and_is_refused_when_it
     assert answer.text.splitlines()[-3:] == [
         "    pipeline status runs/tiny",
         "    pipeline tail runs/tiny --follow",
-        "    tail -f runs/tiny/slurm/log",
+        "    tail -F runs/tiny/slurm/log",
     ]
     cluster.wait_for_job(job, "COMPLETED", timeout_s=240)
     run = submit_dir / "runs" / "tiny"
@@ -115,6 +115,14 @@ def test_a_run_has_one_job_unless_the_second_waits_for_the_first(pipeline, clust
     assert pipeline("submit", *RUN, *HELD).job
 
 
+def test_a_job_that_failed_is_not_waited_for(pipeline, cluster):
+    failed = cluster.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=false")
+    cluster.wait_for_job(failed, "FAILED", timeout_s=60)
+    refused = pipeline("submit", *RUN, "--after", failed)
+    assert refused.code == 2
+    assert f"--after {failed}: that job is failed" in refused.errors[-1]
+
+
 def test_data_that_another_job_makes_may_be_missing(pipeline, cluster):
     before = cluster.ask("sbatch", "--parsable", "--hold", "--wrap=true")
     missing = ("run.yaml", "data.path=later")
@@ -167,7 +175,8 @@ REFUSED = {
     "no number of GPUs": (["--gpus-per-node", "many"], "give a number, or TYPE:NUMBER"),
     "a flag in sbatch's words": (["--", "--nodes=3"], "--nodes after `--`"),
     "what sbatch refuses": (["--partition", "none_such"], "nvalid partition"),
-    "more nodes than there are": (["--nodes", 4, "--dry-run"], "sbatch: allocation failure: Requested node"),
+    "more nodes than there are": (["--nodes", 4], "sbatch: allocation failure: Requested node"),
+    "a job to wait for that is not there": (["--after", 99999], "SLURM knows no such job"),
 }
 
 
@@ -183,7 +192,7 @@ def test_what_would_not_train_is_refused_in_one_line_and_not_queued(pipeline, qu
     assert reason in answer.errors[-1]
     assert sum("error" in line for line in answer.errors) == 1
     assert queue() == []
-    assert not (submit_dir / "runs" / "tiny" / "config.yaml").exists()
+    assert not (submit_dir / "runs").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

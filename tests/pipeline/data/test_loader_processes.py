@@ -182,11 +182,14 @@ def test_a_job_that_is_told_to_stop_leaves_nothing(start):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_what_only_the_run_answers_passes_by_its_other_processes(start, number):
     run = start(*LONG).in_step(2)
-    for process in [run.server(), *run.workers()]:
+    trackers = [each for each in run.descendants() if "resource_tracker" in " ".join(each.cmdline())]
+    assert trackers
+    for process in [run.server(), *run.workers(), *trackers]:
         process.send_signal(number)
     before = run.steps()
     run.in_step(before + 20)
     assert len(run.workers()) == 2
+    assert all(each.is_running() for each in trackers)
 
 
 def test_the_wait_for_data_is_recorded(start):

@@ -122,8 +122,8 @@ def _refuse_idle_gpus(environment: Mapping[str, str]) -> None:
     if "SLURM_STEP_ID" in environment and num_gpus != "0":
         raise UserError(
             f"SLURM gives this job {num_gpus} GPU{'s' * (num_gpus != '1')} per node, but torch "
-            f"{torch.__version__} sees none; install torch for CUDA (`pipeline doctor` says more), or ask for "
-            "no GPUs"
+            f"{torch.__version__} sees none; install torch for CUDA (`pipeline doctor` says more), or ask "
+            "for no GPUs"
         )
 
 

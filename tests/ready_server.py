@@ -30,6 +30,7 @@ LONGEST_REQUEST = 2**20
 
 
 def import_all():
+    sys.path[0] = str(Path(__file__).parents[1])  # beside this file are folders of the names of the packages
     from pipeline.engine import workarounds
 
     workarounds.before_import()

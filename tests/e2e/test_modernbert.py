@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.assembly import model_from_checkpoint
-from pipeline.engine.checkpoint import find_checkpoint, read_manifest
+from pipeline.engine.checkpoint import read_manifest
+from pipeline.engine.run_folder import find_checkpoint
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 

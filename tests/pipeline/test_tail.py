@@ -83,7 +83,7 @@ def test_it_shows_the_last_lines_the_warnings_and_the_time_left_in_80_columns(ru
     assert lines[2].split()[0] == "20"
     assert lines[3] == "warning: step 4: the loss is not a finite number (noun); its update is skipped"
     assert lines[4].startswith("warning: step 10: noun: absent")
-    progress = r"first: step 20 of 1,000 \(2%\), 0:32:40 left at 2 s a step; last line 0:0\d:\d\d ago"
+    progress = r"first: step 20 of 1,000 \(2%\), 0:32:40 left at 2 s a step; last line \d:\d\d:\d\d ago"
     assert re.fullmatch(progress, lines[-1])
     assert max(map(len, lines)) <= 80
 

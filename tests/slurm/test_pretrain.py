@@ -71,7 +71,9 @@ def test_a_run_that_is_pushed_out_at_once_goes_on_from_what_was_saved(train, pus
     job = train("pushed-out", options=("--partition=no_grace", *RANKS))
     job.wait_for_step(45)
     push_out(num_nodes=3, seconds=1)
-    assert job.end()["Restarts"] == "1"
+    restarts = int(job.end()["Restarts"])  # a second one where SLURM gave it the nodes before the other job
+    assert restarts in (1, 2)
+    assert len(job.attempts) == restarts + 1
     saved = job.attempts[1].saved_step_before
     assert saved >= 40
     assert f"going on after step {saved}\n" in job.log

@@ -3,6 +3,8 @@
 import importlib
 import itertools
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,28 @@ def import_triton():
 
 
 import_triton()
+
+
+@pytest.fixture
+def call_pipeline(monkeypatch, capfd):
+    """`pipeline ARGUMENTS` in this process: exit code, what is printed, lines of errors and warnings."""
+    from data_prep.errors import run_program
+    from pipeline.__main__ import app
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        terminated = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                run_program("pipeline", app)
+        finally:
+            signal.signal(signal.SIGTERM, terminated)
+        said = capfd.readouterr()
+        errors = [line for line in said.err.splitlines() if line.startswith("pipeline: ")]
+        return end.value.code, said.out, errors
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.amounts import MIB
 from pipeline.doctor.finding import Finding, State
 
-_MIB = 1024**2
 _GB = 1e9
-_FILE_BYTES = 256 * _MIB
-_BLOCK_BYTES = 32 * _MIB
+_FILE_BYTES = 256 * MIB
+_BLOCK_BYTES = 32 * MIB
 _MOST_OF_FREE = 0.1
 """Part of the free space that the file may take."""
 _MOST_S = 5.0

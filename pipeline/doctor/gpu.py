@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.amounts import GIB
 from pipeline.doctor.finding import Finding, State
 from pipeline.doctor.isolation import shortened
 from pipeline.doctor.torch_build import build_of_torch
@@ -14,7 +15,6 @@ _DRIVER = Path("/proc/driver/nvidia")
 _HIDDEN = ("", "-1")
 _NOT_GIVEN = (None, "NoDevFiles")
 """CUDA_VISIBLE_DEVICES in a job that asked SLURM for no GPU."""
-_GIB = 1024**3
 _FREE_SHARE = 0.9
 """Of a GPU's memory; where less is free, somebody else is using it."""
 
@@ -95,7 +95,7 @@ def _describe(device: torch.device) -> str:
     properties = torch.cuda.get_device_properties(device)
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if torch.version.cuda else True
     return (
-        f"{properties.name}, {properties.total_memory / _GIB:.0f} GiB, "
+        f"{properties.name}, {properties.total_memory / GIB:.0f} GiB, "
         f"{'bf16' if bf16 else 'no bf16 (precision fp16 or fp32)'}"
     )
 

@@ -6,14 +6,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pipeline.amounts import GIB, MIB
 from pipeline.doctor.cgroups import core_limits, memory_limits
 from pipeline.doctor.finding import Finding, State
 
-_GIB = 1024**3
 _SHARED = Path("/dev/shm")  # noqa: S108 - where POSIX has shared memory
-_ENOUGH_MEMORY = 4 * _GIB
-_ENOUGH_SHARED = 1 * _GIB
-_TRIED_SHARED = 16 * 1024**2
+_ENOUGH_MEMORY = 4 * GIB
+_ENOUGH_SHARED = 1 * GIB
+_TRIED_SHARED = 16 * MIB
 _ENOUGH_FILES = 1024
 
 
@@ -23,10 +23,8 @@ def examine_memory() -> Finding:
     total, available = memory["MemTotal"], memory["MemAvailable"]
     limit = min([total, *memory_limits()])
     free = min(available, limit)
-    of = (
-        f"{total / _GIB:,.0f} GiB" if limit == total else f"the {limit / _GIB:,.1f} GiB that this job may use"
-    )
-    found = f"{free / _GIB:,.1f} of {of} free"
+    of = f"{total / GIB:,.0f} GiB" if limit == total else f"the {limit / GIB:,.1f} GiB that this job may use"
+    found = f"{free / GIB:,.1f} of {of} free"
     if free < _ENOUGH_MEMORY:
         return Finding(
             State.WARNING,
@@ -48,7 +46,7 @@ def examine_shared_memory() -> Finding:
             f"{_SHARED}: {error.strerror}; data workers hand their batches over there",
             "data.num_workers=0, or in a container --shm-size=8g",
         )
-    found = f"{_SHARED}: {free / _GIB:,.1f} GiB free"
+    found = f"{_SHARED}: {free / GIB:,.1f} GiB free"
     if free < _ENOUGH_SHARED:
         return Finding(State.WARNING, found, "in a container --shm-size=8g, else data.num_workers=0")
     return Finding(State.WORKS, found)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.records import FAILURES, METRICS, Records
+from pipeline.engine.records import FAILURES, METRICS, Records, newest_records
 from pipeline.engine.run_folder import SLURM, complete_checkpoints, step_of
 from pipeline.engine.stop import STOPPED
 
@@ -97,12 +97,8 @@ class AttemptLog:
         logged_step = self._last_logged_step()
         # Ranks that end since another one is lost are told to stop as well.
         failed = bool(lost) and exit_code == STOPPED
-        attempt = Attempt(
-            job,
-            restart,
-            attempt.nodes,
-            attempt.began,
-            attempt.saved_step_before,
+        attempt = replace(
+            attempt,
             ended=time.time(),
             exit_code=1 if failed else exit_code,
             saved_step=self.newest_saved_step(),
@@ -127,7 +123,7 @@ class AttemptLog:
         return lost
 
     def _last_logged_step(self) -> int:
-        return max((record["step"] for record in _records(self._run_dir / METRICS)), default=0)
+        return next((record["step"] for record in newest_records(self._run_dir / METRICS, 1)), 0)
 
     def _append(self, attempt: Attempt) -> None:
         Records(self._path).append(asdict(attempt))

@@ -94,19 +94,6 @@ def notice_of(signal: str) -> int | None:
     return int(seconds) if seconds.isdecimal() else 60
 
 
-def seconds_of(time: str) -> int | None:
-    """Of MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS; None of a word, as UNLIMITED."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
-    if not found:
-        return None
-    days, *parts = (int(part or 0) for part in found.groups())
-    if found[1] or found[4]:  # with days, or in full, it begins with the hours
-        hours, minutes, seconds = parts
-    else:
-        hours, minutes, seconds = 0, parts[0], parts[1]
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
 def gpus_of(gres: str | None) -> str | None:
     """4 or a100:4 of gpu:4, or of gpu:a100:4 among others; None without GPUs."""
     found = next((each for each in (gres or "").split(",") if is_gpu(each)), None)

@@ -4,9 +4,10 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from data_prep.errors import UserError
+from pipeline.slurm.duration import seconds_of
 
 _ASKED_WITHIN_S = 30
 """A controller that is down lets squeue try for minutes."""
@@ -174,17 +175,8 @@ def _job(line: str) -> Job:
         state=state,
         reason=None if reason == "None" else reason,
         start=datetime.fromisoformat(start) if start[:1].isdigit() else None,
-        limit_s=_seconds(limit),
-        left_s=_seconds(left),
+        limit_s=seconds_of(limit),
+        left_s=seconds_of(left),
         nodes=nodes,
         comment="" if comment == "(null)" else comment,
     )
-
-
-def _seconds(duration: str) -> int | None:
-    """Of [[days-]hours:]minutes:seconds; None for UNLIMITED, INVALID and the like."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", duration)
-    if not found:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return round(timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds())

@@ -17,8 +17,8 @@ from pipeline.slurm.batch_script import (
     notice_of,
     number_of,
     read_script,
-    seconds_of,
 )
+from pipeline.slurm.duration import seconds_of
 from pipeline.slurm.run_jobs import comment_of
 
 _DECIDED = (

@@ -6,16 +6,11 @@ data files are broken here, so that whoever opens one says so instead.
 
 import json
 import shutil
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from transformers import BertConfig, RobertaConfig
-
-from data_prep.errors import run_program
-from pipeline.__main__ import app
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PLACE_OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -59,21 +54,13 @@ def write_hf_folders(folder):
 
 
 @pytest.fixture
-def refusal(folder, monkeypatch, capfd):
+def refusal(folder, call_pipeline):
     """The line with which `pipeline ARGUMENTS` ends, which is only one, and leaves all files as they are."""
 
     def run(*arguments):
         before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-        monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
-        terminated = signal.getsignal(signal.SIGTERM)
-        capfd.readouterr()
-        try:
-            with pytest.raises(SystemExit) as end:
-                run_program("pipeline", app)
-        finally:
-            signal.signal(signal.SIGTERM, terminated)
-        said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("pipeline: ")]
-        assert end.value.code == 2, said
+        code, _, said = call_pipeline(*arguments)
+        assert code == 2, said
         assert len(said) == 1, said
         assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
         return said[0]

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from data_prep.errors import run_program
-from pipeline.__main__ import app
 
 from .cluster import Cluster, missing_programs
 from .job import RANKS, RUN, STEPS, Job
@@ -74,7 +70,9 @@ def submit_dir(cluster: Cluster, shards: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pipeline(cluster: Cluster, submit_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> Iterator[Any]:
+def pipeline(
+    cluster: Cluster, submit_dir: Path, monkeypatch: pytest.MonkeyPatch, call_pipeline: Callable[..., Any]
+) -> Iterator[Any]:
     """`pipeline ARGUMENTS` in the folder to submit from, on a terminal of 80 columns; what it answers."""
     monkeypatch.chdir(submit_dir)
     for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
@@ -83,17 +81,7 @@ def pipeline(cluster: Cluster, submit_dir: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
-        terminated = signal.getsignal(signal.SIGTERM)
-        capfd.readouterr()
-        try:
-            with pytest.raises(SystemExit) as end:
-                run_program("pipeline", app)
-        finally:
-            signal.signal(signal.SIGTERM, terminated)
-        said = capfd.readouterr()
-        errors = [line for line in said.err.splitlines() if line.startswith("pipeline: ")]
-        return Answer(end.value.code, said.out, errors)
+        return Answer(*call_pipeline(*arguments))
 
     yield run
     cluster.run("scancel", "--user=root")

@@ -245,6 +245,41 @@ def keys(
         Console().print(keys_table(config_keys()))
 
 
+@app.command(epilog="Example: pipeline theory --out theory")
+def theory(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report, its figures and numbers.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the random instances and samples.")] = 0,
+    max_steps: Annotated[int, typer.Option(min=10, help="Theorem 3.1: the largest K.")] = 100_000,
+    num_tasks: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=2,
+            help="Theorem 3.1 and Proposition 5.1: a T; repeat it for several.",
+            show_default="2, 9, 81",
+        ),
+    ] = None,
+) -> None:
+    """Try the paper's theorems on problems whose constants are known: a page, figures, all numbers.
+
+    Exit code 1: an inequality that must hold did not. Takes about a minute on one core.
+    """
+    from pipeline.paths import refuse_below_a_file
+
+    refuse_below_a_file(out / "index.html", "--out")
+
+    from pipeline.theory.report import examine_theory, write_report
+
+    statements = examine_theory(seed, max_steps, sorted(set(num_tasks or [2, 9, 81])))
+    write_report(statements, out, seed)
+    for statement in statements:
+        print(f"{statement.wording.title}\n    {statement.wording.verdict}")
+        for check, holds in statement.checks.items():
+            print(f"    {'ok    ' if holds else 'FAILED'}  {check}")
+    print(f"{out / 'index.html'}: the report; results.json: every number")
+    if not all(all(statement.checks.values()) for statement in statements):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: srun --gpus=1 pipeline doctor --out-dir /scratch/runs")
 def doctor(
     out_dir: Annotated[

@@ -249,7 +249,7 @@ def keys(
 def theory(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report, its figures and numbers.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the random instances and samples.")] = 0,
-    max_steps: Annotated[int, typer.Option(min=10, help="Theorem 3.1: the largest K.")] = 100_000,
+    max_steps: Annotated[int, typer.Option(min=1_000, help="Theorem 3.1: the largest K.")] = 100_000,
     num_tasks: Annotated[
         list[int] | None,
         typer.Option(

@@ -153,7 +153,7 @@ def examine(seed: int) -> Statement:
     return Statement(
         name="proposition-5.3",
         findings=[
-            "Up to η = 2/L no step goes away from θ*, on least squares, logistic regression and a parabola.",
+            "With η up to 1.9/L none goes away from θ*, on least squares, logistic regression and a parabola.",
             f"With η = 2.1/L the parabola's iterate is {parabola.from_optimum[2.1][-1]:.0f} R away after "
             f"{_NUM_STEPS} steps.",
             f"From θ₀ the iterates go as far as {parabola.from_start[1.9].max():.2f} R with η = 1.9/L: a "
@@ -163,7 +163,7 @@ def examine(seed: int) -> Statement:
             f"as {squares.stochastic.max():.2f} R from θ*: fine-tuning as it is done does leave the ball.",
         ],
         checks={
-            "no step goes away from θ* while η ≤ 2/L": all(
+            "with η up to 1.9/L no step goes away from θ*": all(
                 (np.diff(one.from_optimum[size]) <= 1e-9).all() for one in found.values() for size in allowed
             ),
             "no iterate is further than 2R from θ₀": all(

@@ -6,7 +6,7 @@ import torch
 from task_kernels import softmax_weights
 from torch import Tensor
 
-_SHARPENING = 8.0
+_SHARPENING, _MAX_SHARPENINGS = 8.0, 15
 _MAX_NEWTON_STEPS = 50
 
 
@@ -68,15 +68,19 @@ class Quadratics:
 
         Newton's method on (1/α) log Σ exp(α L_t), whose weights are the product's softmax, for growing α.
         Any weights prove a lower bound: min_θ Σ w_t L_t(θ) ≤ min_θ max_t L_t(θ).
+
+        Raises:
+            ArithmeticError: fp64 is not enough for these curvatures.
         """
         theta = self.average_minimiser()
         alpha = 1 / float(self.losses(theta).max())
-        while True:
+        for _ in range(_MAX_SHARPENINGS):
             theta = self._smoothed_minimiser(theta, alpha)
             point = self._certified(theta, alpha)
             if point.gap <= tolerance * point.value:
                 return point
             alpha *= _SHARPENING
+        raise ArithmeticError(f"the gap of the minimax optimum is still {point.gap:.1e} of {point.value:.1e}")
 
     def steepness(self) -> float:
         """κ: the largest eigenvalue of any H̄⁻¹H_t, H̄ the mean curvature; between 1 and T."""

@@ -57,7 +57,5 @@ class Statement:
 
 
 def log_log_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Fitted d log y / d log x; NaN for fewer than two points."""
-    if len(x) < 2:
-        return float("nan")
+    """Fitted d log y / d log x, of two points or more."""
     return float(np.polyfit(np.log(np.array(x)), np.log(np.array(y)), deg=1)[0])

@@ -53,7 +53,7 @@ class Curve:
         return [gap / bound for gap, bound in zip(self.gaps, bounds, strict=True)]
 
     def slope(self) -> float:
-        """Fitted d log gap / d log K, from K = 100 on; NaN where fewer than two points are left."""
+        """Fitted d log gap / d log K, from K = 100 on."""
         late = [place for place, steps in enumerate(self.num_steps) if steps >= _FIRST_FITTED]
         return log_log_slope([self.num_steps[place] for place in late], [self.gaps[place] for place in late])
 
@@ -120,49 +120,49 @@ def examine(max_steps: int, task_counts: list[int]) -> Statement:
     """Gaps for K = 10 … `max_steps` and every T, against the bound."""
     found = curves(step_counts(max_steps), task_counts)
     proven = [curve for curve in found if curve.rule in _PROVEN]
-    theorem = [curve for curve in found if curve.rule == THEOREM]
-    constant = {curve.tasks.num_tasks: curve for curve in found if _is_crowd(curve)}
-    most_tasks = max(task_counts)
-    largest = {
-        rule: max(max(curve.over_bound()) for curve in found if curve.rule == rule) for rule in _COLOURS
-    }
-    slopes = [curve.slope() for curve in theorem]
-    figure = _draw(found, task_counts)
-    last_step = step_counts(max_steps)[-1]
     return Statement(
         name="theorem-3.1",
-        findings=[
-            f"The largest gap ÷ bound is {largest[THEOREM]:.2f} with the theorem's α, "
-            f"{largest[SUBGRADIENT]:.2f} for subgradient descent; the smallest with the theorem's α is "
-            f"{min(min(curve.over_bound()) for curve in theorem):.2f}. So the bound is right, and of the "
-            "right order.",
-            f"Fitted slopes d log gap / d log K with the theorem's α: {min(slopes):.2f} to "
-            f"{max(slopes):.2f}.",
-            f"With α = 1 the gap exceeds the bound up to {largest[CONSTANT]:.0f} times. On `crowd` with T = "
-            f"{most_tasks} it ends at {constant[most_tasks].gaps[-1]:.3f}, where min(1, log(T − 1)/2α) is "
-            f"{plateau(most_tasks, 1.0):.3f}: T − 1 easy tasks outvote one. α has the unit of 1/loss, so α "
-            "= 1 means nothing by itself.",
-            f"The theorem's α is {min(rules_of(c.tasks)[THEOREM].alpha(0) for c in theorem):.0f} to "
-            f"{max(rules_of(c.tasks)[THEOREM].alpha(0) for c in theorem):.0f} at the first step and up to "
-            f"{max(rules_of(c.tasks)[THEOREM].alpha(last_step - 1) for c in theorem):,.0f} at the last: "
-            "nearly the hard maximum all along. α_k = 2√(k+1) log T/(R₀L′), without B and the logarithm of "
-            f"k, is enough (largest gap ÷ bound {largest[WITHOUT_LOG]:.2f}).",
-            f"Steps that decay as R₀/(L′√(k+1)) stay below the bound too (up to {largest[DECAYING]:.2f}), "
-            "though the proof does not say so.",
-        ],
+        findings=_findings(found),
         checks={
-            "the gap is below 2R₀L′/√K wherever that is proven": max(largest[rule] for rule in _PROVEN) <= 1,
+            "the gap is below 2R₀L′/√K wherever that is proven": _largest_over_bound(proven) <= 1,
             "no iterate is further from θ* than 2R₀": all(
                 curve.farthest <= 2 * curve.tasks.radius for curve in proven
             ),
         },
         numbers={"curves": [_plain(curve) for curve in found]},
-        figure=figure,
+        figure=_draw(found, task_counts),
     )
 
 
-def _is_crowd(curve: Curve) -> bool:
-    return curve.problem == "crowd" and curve.rule == CONSTANT
+def _findings(found: list[Curve]) -> list[str]:
+    by_rule = {rule: [curve for curve in found if curve.rule == rule] for rule in _COLOURS}
+    largest = {rule: _largest_over_bound(of_rule) for rule, of_rule in by_rule.items()}
+    theorem = by_rule[THEOREM]
+    smallest = min(min(curve.over_bound()) for curve in theorem)
+    slopes = [curve.slope() for curve in theorem]
+    schedules = [theorem_rule(curve.tasks) for curve in theorem]
+    first = [schedule.alpha(0) for schedule in schedules]
+    last = max(schedule.alpha(theorem[0].num_steps[-1] - 1) for schedule in schedules)
+    outvoted = [curve for curve in by_rule[CONSTANT] if curve.problem == "crowd"][-1]
+    return [
+        f"The largest gap ÷ bound is {largest[THEOREM]:.2f} with the theorem's α and "
+        f"{largest[SUBGRADIENT]:.2f} for subgradient descent, the smallest with the theorem's α "
+        f"{smallest:.2f}: the bound is right, and of the right order.",
+        f"Fitted slopes d log gap / d log K with the theorem's α: {min(slopes):.2f} to {max(slopes):.2f}.",
+        f"With α = 1 the gap is up to {largest[CONSTANT]:.1f} times the bound. On the crowd with T = "
+        f"{outvoted.tasks.num_tasks} it ends at {outvoted.gaps[-1]:.3f}, where min(1, log(T − 1)/2α) is "
+        f"{plateau(outvoted.tasks.num_tasks, 1.0):.3f}: T − 1 tasks outvote one. α is in units of 1/loss: "
+        "a value of 1 means nothing by itself.",
+        f"The theorem's α is {min(first):.0f} to {max(first):.0f} at the first step and up to {last:,.0f} at "
+        "the last, for losses of about 1: soon nearly the hard maximum. α_k = 2√(k+1) log T/(R₀L′), without "
+        f"B and the logarithm of k, is enough (largest gap ÷ bound {largest[WITHOUT_LOG]:.2f}).",
+        f"Steps that decay as R₀/(L′√(k+1)) stay below the bound too (up to {largest[DECAYING]:.2f}), though "
+        "our proof does not say so.",
+    ]
+
+
+def _largest_over_bound(found: list[Curve]) -> float:
+    return max(max(curve.over_bound()) for curve in found)
 
 
 def _plain(curve: Curve) -> dict[str, object]:
@@ -175,7 +175,7 @@ def _plain(curve: Curve) -> dict[str, object]:
         "num_steps": curve.num_steps,
         "gap": curve.gaps,
         "gap_over_bound": curve.over_bound(),
-        "slope": None if math.isnan(curve.slope()) else curve.slope(),
+        "slope": curve.slope(),
         "farthest_over_radius": curve.farthest / curve.tasks.radius,
     }
 

@@ -96,5 +96,8 @@ def test_equal_curvatures_stay_below_4_whatever_the_tasks(lone, crowd, distance,
     assert worst_case_ratio(isotropic(torch.ones_like(floors), centres, floors)) < 4
 
 
-def test_nearly_4_is_reached_so_that_the_bound_is_tight():
-    assert worst_case_ratio(outvoted(1000, 1.0)) > 3.99
+@pytest.mark.parametrize("relative_curvature", [1.0, 4.0, 9.0])
+def test_the_bound_by_the_steepness_is_nearly_reached(relative_curvature):
+    tasks = outvoted(1000, relative_curvature)
+    bound = steepness_bound(tasks.steepness())
+    assert 0.98 * bound < worst_case_ratio(tasks) < bound

@@ -24,7 +24,7 @@ def run(monkeypatch, *arguments):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("theory") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        assert run(patch, "--out", str(folder), "--max-steps", "320", "--num-tasks", "3") == 0
+        assert run(patch, "--out", str(folder), "--max-steps", "1000", "--num-tasks", "3") == 0
     return folder
 
 
@@ -42,7 +42,7 @@ def test_the_page_shows_every_statement_its_figure_and_where_its_proof_is_ours(r
 
 
 def test_the_same_seed_gives_the_same_numbers(report, tmp_path, monkeypatch):
-    assert run(monkeypatch, "--out", str(tmp_path), "--max-steps", "320", "--num-tasks", "3") == 0
+    assert run(monkeypatch, "--out", str(tmp_path), "--max-steps", "1000", "--num-tasks", "3") == 0
     assert (tmp_path / "results.json").read_text() == (report / "results.json").read_text()
 
 

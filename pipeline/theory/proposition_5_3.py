@@ -153,7 +153,7 @@ def examine(seed: int) -> Statement:
     return Statement(
         name="proposition-5.3",
         findings=[
-            "With η up to 1.9/L none goes away from θ*, on least squares, logistic regression and a parabola.",
+            "Up to η = 1.9/L no step leads away from θ*, on least squares, logistic regression, a parabola.",
             f"With η = 2.1/L the parabola's iterate is {parabola.from_optimum[2.1][-1]:.0f} R away after "
             f"{_NUM_STEPS} steps.",
             f"From θ₀ the iterates go as far as {parabola.from_start[1.9].max():.2f} R with η = 1.9/L: a "

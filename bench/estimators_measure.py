@@ -58,28 +58,32 @@ class ShadowRule:
     Args:
         objective: names the estimator.
         terms: the M loss terms.
+        num_steps: of the run.
         num_micro_batches: that a step would be cut into.
     """
 
-    def __init__(self, objective: ObjectiveConfig, terms: LossTerms, num_micro_batches: int) -> None:
-        self._rule = CoefficientRule.of(objective, terms, torch.device("cpu"))
+    def __init__(
+        self, objective: ObjectiveConfig, terms: LossTerms, num_steps: int, num_micro_batches: int
+    ) -> None:
+        self._rule = CoefficientRule.of(objective, terms, num_steps, torch.device("cpu"))
         self._num_micro_batches = num_micro_batches
 
-    def coefficients(self, sums: Tensor, counts: Tensor) -> Tensor:
+    def coefficients(self, step: int, sums: Tensor, counts: Tensor) -> Tensor:
         """[M] what the mean loss of each term would be multiplied by, as `StepResult` has it.
 
         Args:
+            step: k, counted from 0.
             sums: [P, M] of the step's P parts, which P / num_micro_batches make a micro-batch of.
             counts: [P, M] of the same.
         """
         step_sums, step_counts = sums.sum(dim=0), counts.sum(dim=0)
-        if self._rule.needs_losses:
+        if self._rule.needs_losses(step):
             parts = zip(self._by_micro_batch(sums), self._by_micro_batch(counts), strict=True)
-            shares = [self._rule.coefficients(s, n, step_counts) * n for s, n in parts]
+            shares = [self._rule.coefficients(step, s, n, step_counts) * n for s, n in parts]
             used = torch.stack(shares).sum(dim=0) / step_counts.clamp(min=1)
         else:
-            used = self._rule.coefficients(None, step_counts, step_counts)
-        self._rule.after_step(step_sums, step_counts)
+            used = self._rule.coefficients(step, None, step_counts, step_counts)
+        self._rule.after_step(step, step_sums, step_counts)
         return used
 
     def _by_micro_batch(self, parts: Tensor) -> Tensor:
@@ -87,12 +91,14 @@ class ShadowRule:
         return parts.unflatten(0, (self._num_micro_batches, -1)).sum(dim=1)
 
 
-def shadow_rules(objective: ObjectiveConfig, terms: LossTerms, cuts: list[int]) -> dict[str, ShadowRule]:
+def shadow_rules(
+    objective: ObjectiveConfig, terms: LossTerms, num_steps: int, cuts: list[int]
+) -> dict[str, ShadowRule]:
     """The exact weights, `batch` for each number of micro-batches in `cuts`, and `ema`."""
 
     def rule(estimator: str, num_micro_batches: int) -> ShadowRule:
         named = objective.model_copy(update={"estimator": estimator})
-        return ShadowRule(named, terms, num_micro_batches)
+        return ShadowRule(named, terms, num_steps, num_micro_batches)
 
     of_batch = {batch_name(number): rule("batch", number) for number in cuts}
     return {EXACT: rule("two_pass", 1), **of_batch, EMA: rule("ema", 1)}
@@ -108,13 +114,13 @@ def measure(sizes: Sizes, shards: Path, alpha: float, seed: int, cuts: list[int]
     data, model = text_data(config), fresh_model(config)
     run = TrainingRun(Job(config, {"zero_optimization": {"stage": 0}}, data, model, {}, place))
     parts = text_data(in_micro_batches(config, max(cuts)))
-    rules = shadow_rules(config.objective, data.terms, cuts)
+    rules = shadow_rules(config.objective, data.terms, config.steps, cuts)
     weights: dict[str, list[Tensor]] = {name: [] for name in (*rules, REDRAWN)}
     step_counts = []
     for step in range(sizes.num_steps):
         sums, counts = losses_of_parts(model, parts, config.seed, step, max(cuts))
         for name, rule in rules.items():
-            weights[name].append(rule.coefficients(sums, counts)[data.terms.is_task])
+            weights[name].append(rule.coefficients(step, sums, counts)[data.terms.is_task])
         step_counts.append(counts.sum(dim=0)[data.terms.is_task])
         weights[REDRAWN].append(run.runner.run(step).coefficients[data.terms.is_task])
     by_name = {name: torch.stack(of_steps) for name, of_steps in weights.items()}

@@ -126,6 +126,7 @@ def fresh_model(config: RunConfig) -> BertTaskModel:
 
 def plain_runner(engine: PlainEngine, data: Any, config: RunConfig, place: Place) -> StepRunner:
     """As `TrainingRun` makes its own."""
-    rule = CoefficientRule.of(with_estimator(config, None, 1).objective, data.terms, place.device)
+    objective = with_estimator(config, None, 1).objective
+    rule = CoefficientRule.of(objective, data.terms, config.steps, place.device)
     guard, gate = LossGuard(data.terms.is_task, config.spike_factor), UpdateGate(engine.optimizer)
     return StepRunner(engine, data, rule, guard, gate, config.batch.num_micro_batches, config.seed, place)

@@ -1,11 +1,11 @@
-"""What is trained, and on which loss."""
+"""What is trained."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.config.section import Decay, Section
+from pipeline.config.section import Section
 
 
 class ModelConfig(Section):
@@ -42,29 +42,3 @@ class ModelConfig(Section):
     @classmethod
     def _is_base_unless_a_folder_decides(cls, size: str | None, earlier: ValidationInfo) -> str | None:
         return size if size or earlier.data.get("init_from") else "base"
-
-
-class ObjectiveConfig(Section):
-    """The rule that turns task losses into coefficients."""
-
-    name: Literal["average", "minimax"] = Field(
-        "minimax", description="average: all tasks alike; minimax: softmax(α L), detached (equation 7)."
-    )
-    alpha: Annotated[float, Field(ge=0)] = Field(1.0, description="α of minimax.")
-    estimator: Literal["auto", "batch", "ema", "two_pass"] = Field(
-        "auto",
-        description="Losses that the weights are made from when a step has several micro-batches per rank. "
-        "two_pass: those of the whole step, exact, with an extra forward pass; batch: of the current "
-        "micro-batches; ema: a moving average of pooled sums and counts up to the last step. auto, decided "
-        "when a run first starts: ema where a rank has several, else two_pass, which then is batch.",
-    )
-    ema_decay: Decay = Field(0.9, description="Decay per step of estimator ema.")
-    # YAML reads a bare `off` as false.
-    nsp: Annotated[
-        Literal["auxiliary", "task", "off"], BeforeValidator(lambda value: "off" if value is False else value)
-    ] = Field(
-        "auxiliary",
-        description="Next-sentence prediction: a loss of fixed weight beside the objective, one more task of "
-        "the objective, or none.",
-    )
-    nsp_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="Weight of nsp as an auxiliary loss.")

@@ -1,11 +1,10 @@
 """How parameters move: the update rule and its learning rate."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Decay, Section
+from pipeline.config.section import Decay, Section, refuse_unread
 
 _RULES_THAT_READ = {
     "implementation": ("adamw",),
@@ -45,7 +44,7 @@ class OptimizerConfig(Section):
 
     @model_validator(mode="after")
     def _asks_for_nothing_that_the_rule_lacks(self) -> "OptimizerConfig":
-        _refuse_unread(self, self.name, _RULES_THAT_READ)
+        refuse_unread(self, "name", _RULES_THAT_READ)
         return self
 
 
@@ -76,15 +75,5 @@ class ScheduleConfig(Section):
 
     @model_validator(mode="after")
     def _asks_for_nothing_that_the_shape_lacks(self) -> "ScheduleConfig":
-        _refuse_unread(self, self.name, _SHAPES_THAT_READ)
+        refuse_unread(self, "name", _SHAPES_THAT_READ)
         return self
-
-
-def _refuse_unread(section: Section, name: str, readers: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise ValueError for a key that nothing called `name` reads, unless it has its default.
-
-    With their defaults all keys stand in a resolved run file.
-    """
-    for key, names in readers.items():
-        if name not in names and getattr(section, key) != type(section).model_fields[key].default:
-            raise ValueError(f"{key} is for {', '.join(names)}, not for {name}; leave it out, or change name")

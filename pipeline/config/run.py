@@ -7,7 +7,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from pipeline.config.data import BatchConfig, DataConfig, MaskingConfig
-from pipeline.config.model import ModelConfig, ObjectiveConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.objective import ObjectiveConfig
 from pipeline.config.operation import CheckpointConfig, LogConfig, ProfileConfig, ValidateConfig
 from pipeline.config.optimization import OptimizerConfig, ScheduleConfig
 from pipeline.config.section import Section
@@ -79,6 +80,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"schedule.warmup_steps {self.schedule.warmup_steps} and schedule.decay_steps "
                 f"{self.schedule.decay_steps} are more than steps, {self.steps}; lower one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_steps_for_its_objective(self) -> "RunConfig":
+        if self.objective.start_step >= self.steps:
+            raise ValueError(
+                f"objective.start_step is {self.objective.start_step}, steps is {self.steps}: "
+                f"{self.objective.name} would never begin; lower the one or raise the other"
             )
         return self
 

@@ -12,11 +12,14 @@ from torch import Tensor
 class LossTerms:
     """The losses that a model returns, in order: the tasks of the objective, and losses of fixed weight.
 
-    A task is a term without a fixed weight. A fixed weight of 0 makes a term that is only logged.
+    A task is a term without a fixed weight. A fixed weight of 0 makes a term that is only logged, unless it
+    is the one of labels that belong to no task, which some objectives train.
     """
 
     names: tuple[str, ...]
     fixed_weights: tuple[float | None, ...]
+    untasked: str | None = None
+    """The term of labels that belong to no task, if there is one."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -32,6 +35,11 @@ class LossTerms:
     def is_task(self) -> Tensor:
         """[M] bool."""
         return torch.tensor([weight is None for weight in self.fixed_weights])
+
+    @property
+    def is_untasked(self) -> Tensor:
+        """[M] bool, true at the term of labels that belong to no task, if there is one."""
+        return torch.tensor([name == self.untasked for name in self.names])
 
     @property
     def fixed(self) -> Tensor:

@@ -22,7 +22,7 @@ from pipeline.data.text_held_out import HeldOutText
 NSP = "nsp"
 """The loss term of next-sentence prediction."""
 UNTAGGED = "untagged"
-"""The loss term of masked words that belong to no task (masking.policy random); only logged."""
+"""The loss term of masked words that belong to no task (masking.policy random)."""
 
 _MASK_STREAM = 2
 """Keeps the masks' random numbers apart from those of the data order and of dropout."""
@@ -31,11 +31,13 @@ _MASK_STREAM = 2
 def loss_terms(task_names: Iterable[str], masking: MaskingConfig, objective: ObjectiveConfig) -> LossTerms:
     """The masked-word tasks, then untagged words where they are masked, then next-sentence prediction."""
     terms: list[tuple[str, float | None]] = [(task, None) for task in task_names]
-    if masking.policy == "random":
-        terms.append((UNTAGGED, 0.0))
+    untasked = UNTAGGED if masking.policy == "random" else None
+    if untasked:
+        terms.append((untasked, 0.0))
     if objective.nsp != "off":
         terms.append((NSP, objective.nsp_weight if objective.nsp == "auxiliary" else None))
-    return LossTerms(tuple(name for name, _ in terms), tuple(weight for _, weight in terms))
+    names, fixed_weights = zip(*terms, strict=True)
+    return LossTerms(names, fixed_weights, untasked)
 
 
 class TextData:

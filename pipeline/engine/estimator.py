@@ -43,10 +43,11 @@ class CoefficientRule:
         ema_decay: float,
         device: torch.device,
     ) -> None:
-        self._objective = objective
+        self._objective = objective.to(device)
         self.estimator = estimator
         self._decay = ema_decay
         self._is_task = terms.is_task.to(device)
+        self._is_untasked = terms.is_untasked.to(device)
         self._fixed = terms.fixed.to(device, torch.float64)
         num_tasks = len(terms.tasks)
         self._last = torch.zeros(num_tasks, dtype=torch.float64, device=device)
@@ -55,26 +56,28 @@ class CoefficientRule:
         self._ema_counts = torch.zeros_like(self._last)
 
     @classmethod
-    def of(cls, config: ObjectiveConfig, terms: LossTerms, device: torch.device) -> "CoefficientRule":
-        """As a run file has it."""
+    def of(
+        cls, config: ObjectiveConfig, terms: LossTerms, num_steps: int, device: torch.device
+    ) -> "CoefficientRule":
+        """As a run file of so many steps has it."""
         assert config.estimator != "auto"
-        return cls(build_objective(config), terms, config.estimator, config.ema_decay, device)
+        objective = build_objective(config, terms.tasks, num_steps)
+        return cls(objective, terms, config.estimator, config.ema_decay, device)
 
-    @property
-    def needs_losses(self) -> bool:
-        """Whether the weights read the losses of the step that they weigh."""
-        return "losses" in self._objective.needs and self.estimator != "ema"
+    def needs_losses(self, step: int) -> bool:
+        """Whether the weights of step `step` read the losses that they weigh."""
+        return self._objective.reads_losses(step) and self.estimator != "ema"
 
-    def coefficients(self, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
+    def coefficients(self, step: int, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
         """[M] coefficients, from the global sums and counts [M] that the estimator calls for.
 
         Args:
+            step: k, counted from 0.
             sums: loss sums of the step, or of a part of it; None where `needs_losses` is false.
             counts: what `sums` are sums over.
             step_counts: counts of the whole step, which tell what is present. A task that is present, but
                 whose loss is not known yet, stands at the mean of the others.
         """
-        present = step_counts[self._is_task] > 0
         losses, known = self._last, self._seen
         if sums is not None:
             here = counts[self._is_task] > 0
@@ -83,21 +86,29 @@ class CoefficientRule:
         elif self.estimator == "ema":
             losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
         mean = torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
-        losses, valid = torch.where(known, losses, mean), self._seen | present
-        weights = self._objective.coefficients(TaskStats(losses, valid, present))
+        losses, valid = torch.where(known, losses, mean), self._seen | (step_counts[self._is_task] > 0)
+        stats = self._stats(step, losses, valid, step_counts)
+        weights = self._objective.coefficients(stats)
         result = self._fixed * (step_counts > 0)
-        result[self._is_task] = _renormalise(weights, present)
+        result[self._is_task] = _renormalise(weights, stats.present)
+        if self._objective.trains_untasked(step):
+            num_labels = stats.counts.sum() + stats.num_untasked
+            result[self._is_untasked] = stats.num_untasked / num_labels.clamp(min=1).to(result.dtype)
         return result
 
-    def after_step(self, sums: Tensor, counts: Tensor) -> None:
+    def after_step(self, step: int, sums: Tensor, step_counts: Tensor) -> None:
         """Remember the global sums and counts [M] of a finished step."""
-        sums, counts = sums[self._is_task], counts[self._is_task]
+        sums, counts = sums[self._is_task], step_counts[self._is_task]
         present = counts > 0
         self._last = torch.where(present, sums / counts.clamp(min=1), self._last)
         self._seen = self._seen | present
         self._ema_sums = self._decay * self._ema_sums + (1 - self._decay) * sums
         self._ema_counts = self._decay * self._ema_counts + (1 - self._decay) * counts
-        self._objective.after_step(self._last)
+        self._objective.after_step(self._stats(step, self._last, self._seen, step_counts))
+
+    def _stats(self, step: int, losses: Tensor, valid: Tensor, step_counts: Tensor) -> TaskStats:
+        num_untasked = step_counts[self._is_untasked].sum()
+        return TaskStats(step, losses, step_counts[self._is_task], valid, num_untasked)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on, as plain values."""
@@ -106,7 +117,7 @@ class CoefficientRule:
             "seen": self._seen.tolist(),
             "ema_sums": self._ema_sums.tolist(),
             "ema_counts": self._ema_counts.tolist(),
-            "objective": self._objective.state_dict(),
+            "objective": {name: value.tolist() for name, value in self._objective.state_dict().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,7 +126,9 @@ class CoefficientRule:
         self._seen = self._seen.new_tensor(state["seen"])
         self._ema_sums = self._last.new_tensor(state["ema_sums"])
         self._ema_counts = self._last.new_tensor(state["ema_counts"])
-        self._objective.load_state_dict(state["objective"])
+        now = self._objective.state_dict()
+        then = {name: now[name].new_tensor(value) for name, value in state["objective"].items()}
+        self._objective.load_state_dict(then)
 
 
 def _renormalise(weights: Tensor, present: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class StepRunner:
             if weights is None:
                 round_counts = self._round_counts(batch, counts)
                 round_sums = self._all_reduce(sums.detach().double())
-                weights = self._rule.coefficients(round_sums, round_counts, counts)
+                weights = self._rule.coefficients(step, round_sums, round_counts, counts)
                 used = used + weights * round_counts / denominators
             scale = (weights * self._gradient_scale / denominators).to(sums.dtype)
             self._engine.backward((scale * sums).sum())
@@ -99,7 +99,7 @@ class StepRunner:
         refusal, grad_norm = self._update(self._guard.judge(total, counts))
         self._guard.count(refusal)
         if refusal is None:
-            self._rule.after_step(total, counts)
+            self._rule.after_step(step, total, counts)
         return StepResult(
             sums=total,
             counts=counts,
@@ -161,13 +161,13 @@ class StepRunner:
         self, step: int, batches: list[tuple[int, MicroBatch]], counts: Tensor
     ) -> Tensor | None:
         """The step's coefficients where they are known before its backward passes, else None."""
-        if not self._rule.needs_losses:
-            return self._rule.coefficients(None, counts, counts)
+        if not self._rule.needs_losses(step):
+            return self._rule.coefficients(step, None, counts, counts)
         if self._rule.estimator == "batch" or self._rounds == 1:
             return None
         with torch.no_grad():  # dropout is replayed: the second pass draws the same masks
             sums = torch.stack([self._forward(step, index, batch).double() for index, batch in batches])
-        return self._rule.coefficients(self._all_reduce(sums.sum(dim=0)), counts, counts)
+        return self._rule.coefficients(step, self._all_reduce(sums.sum(dim=0)), counts, counts)
 
     def _forward(self, step: int, index: int, batch: MicroBatch) -> Tensor:
         """Loss sums [M]."""

@@ -110,7 +110,7 @@ class TrainingRun:
         check_locations(self.engine, self._network)
         place_pieces(self.engine, self._network, place)
         self.peers = Peers(place, config.run_dir / FAILURES)
-        self._rule = CoefficientRule.of(config.objective, data.terms, place.device)
+        self._rule = CoefficientRule.of(config.objective, data.terms, config.steps, place.device)
         self._guard = LossGuard(data.terms.is_task.to(place.device), config.spike_factor)
         num_micro_batches = config.batch.num_micro_batches
         self.loader = MicroBatchLoader(

@@ -2,44 +2,57 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class TaskStats:
-    """Global task means, detached. A task that is absent now keeps its last known loss.
+    """Global task means and counts of a step, detached. A task that is absent now keeps its last known loss.
 
     Attributes:
-        losses: [T] L_t in nats; what stands where `valid` is false means nothing.
+        step: k, counted from 0.
+        losses: [T] L_t in nats, float64; what stands where `valid` is false means nothing.
+        counts: [T] n_t, labels in the whole step, whatever the losses are means over.
         valid: [T] bool, tasks that have been seen at least once.
-        present: [T] bool, tasks with a label in this step.
+        num_untasked: [] labels of the step that belong to no task.
     """
 
+    step: int
     losses: Tensor
+    counts: Tensor
     valid: Tensor
-    present: Tensor
+    num_untasked: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """[T] bool, tasks with a label in this step."""
+        return self.counts > 0
 
 
-class Objective(ABC):
-    """The rule that turns task losses into coefficients c_t; the step descends Σ c_t ∇L_t."""
+class Objective(nn.Module, ABC):
+    """The rule that turns task losses into coefficients c_t; the step descends Σ c_t ∇L_t.
+
+    What it remembers are float64 buffers, which checkpoints hold. It has no parameters: what it learns, it
+    learns from global means by gradients in closed form, with an optimizer of its own.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What `coefficients` reads beyond which tasks there are: `losses`."""
+    """What `coefficients` reads beyond `TaskStats`."""
+
+    @abstractmethod
+    def reads_losses(self, step: int) -> bool:
+        """Whether `coefficients` reads the losses of the step itself, and not only of those before."""
 
     @abstractmethod
     def coefficients(self, stats: TaskStats) -> Tensor:
         """[T] one coefficient per task, 0 where not valid."""
 
-    def after_step(self, losses: Tensor) -> None:
-        """See the [T] global means of a finished step; for objectives that look back."""
-        return
+    def trains_untasked(self, step: int) -> bool:
+        """Whether labels of no task are trained, too: with their share of the step's labels."""
+        return False
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+    def after_step(self, stats: TaskStats) -> None:
+        """See the global means of a finished step; for objectives that look back."""
         return

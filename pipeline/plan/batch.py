@@ -17,7 +17,7 @@ class BatchPlan:
     world_size: int
     estimator: str
     reads_losses: bool
-    """Whether the weights are made from losses of the same step."""
+    """Whether the weights, after a warm start, are made from losses of the same step."""
     extra_forward: bool
     """Whether each micro-batch runs forward once more, for the weights."""
 
@@ -41,7 +41,9 @@ def plan_batch(config: RunConfig, world_size: int) -> BatchPlan:
     """The batch of a run file on so many ranks."""
     objective = with_estimator(config, None, world_size).objective
     several = config.batch.num_micro_batches > world_size
-    reads_losses = "losses" in build_objective(objective).needs and objective.estimator != "ema"
+    # Which tasks there are changes nothing about when their losses are read.
+    rule = build_objective(objective, (), config.steps)
+    reads_losses = rule.reads_losses(config.steps - 1) and objective.estimator != "ema"
     return BatchPlan(
         global_size=config.batch.global_size,
         micro_size=config.batch.micro_size,

@@ -22,7 +22,7 @@ def train(network, data, config, num_steps):
 def step_loss(network, data, config, step):
     """Σ_t w_t L_t + nsp_weight · L_nsp over the pooled batch of a step, the weights detached."""
     num_tasks = len(data.shards.task_names)
-    word_losses = [[] for _ in range(num_tasks)]
+    word_losses = [[] for _ in range(num_tasks + 1)]  # the last are of words without a task
     pair_losses = []
     for index in range(config.batch.num_micro_batches):
         inputs = data.micro_batch(step, index).inputs
@@ -30,20 +30,28 @@ def step_loss(network, data, config, step):
         logits, pair_logits = _logits(network, inputs, config)
         rows = zip(inputs["masked_positions"], inputs["labels"], inputs["loss_tasks"], strict=True)
         for position, label, task in rows:
-            if task < num_tasks:  # the words without a task are only logged
-                word_losses[task].append(functional.cross_entropy(logits[position], label))
+            word_losses[task].append(functional.cross_entropy(logits[position], label))
         if config.objective.nsp != "off":
             labels = inputs["next_sentence_label"]
             pair_losses.append(functional.cross_entropy(pair_logits, labels, reduction="none"))
-    means = torch.stack([torch.stack(losses).mean() for losses in word_losses if losses])
-    if config.objective.name == "minimax":
-        weights = torch.softmax(config.objective.alpha * means.detach(), 0)
-    else:
-        weights = torch.full_like(means, 1 / len(means))
-    loss = (weights * means).sum()
+    by_task = [losses for losses in word_losses[:num_tasks] if losses]
+    loss = _loss_of_words(config.objective, by_task, word_losses, step)
     if config.objective.nsp == "auxiliary":
         loss = loss + config.objective.nsp_weight * torch.cat(pair_losses).mean()
     return loss
+
+
+def _loss_of_words(objective, by_task, all_words, step):
+    if objective.name == "token_mean" or (
+        step < objective.start_step and objective.start_name == "token_mean"
+    ):
+        return torch.stack([loss for losses in all_words for loss in losses]).mean()
+    means = torch.stack([torch.stack(losses).mean() for losses in by_task])
+    if objective.name == "average":
+        return means.mean()
+    shares = torch.tensor([float(len(losses)) for losses in by_task]) / sum(map(len, by_task))
+    powers = shares**objective.prior_power * torch.exp(objective.alpha * means.detach())
+    return (powers / powers.sum() * means).sum()
 
 
 def _logits(network, inputs, config):

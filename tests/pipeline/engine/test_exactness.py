@@ -64,6 +64,10 @@ def _cases(world_size):
         for stage in stages:
             yield case(f"whole-{of_optimizer}", stage, minimax, optimizer, accumulated, precision)
     yield case("random-sgd", 1, minimax, sgd, accumulated, masking={"policy": "random"})
+    token_mean = {"name": "token_mean"}
+    yield case("random_token_mean-sgd", 1, token_mean, sgd, accumulated, masking={"policy": "random"})
+    tempered = {**minimax, "prior_power": 0.6, "start_step": 2}
+    yield case("tempered_warm-sgd", 1, tempered, sgd, accumulated)
     yield case("one_micro_batch-sgd", 1, minimax, sgd, {"global_size": 6, "micro_size": 6})
     for name, stage, precision, keys in MODERNBERT:
         model = {"backbone": "modernbert", "size": "tiny", "hidden_size": 32, **keys}

@@ -14,11 +14,14 @@ from pipeline.data.text import TextData, task_quotas
 from pipeline.engine.activation_checkpointing import num_checkpointed
 from pipeline.engine.ds_config import ds_settings_of
 from pipeline.engine.launch import join_ranks, launched_rank, launched_world_size
+from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.resume import find_start, locate_start
 from pipeline.engine.training import Job
 from pipeline.models.text import TextModel
 from pipeline.models.warm_start import load_folder
+from pipeline.objectives import build_objective
 from pipeline.plan.text_case import flops_per_token
+from pipeline.references import with_references
 
 
 def prepare(config: RunConfig) -> Job:
@@ -31,19 +34,20 @@ def prepare(config: RunConfig) -> Job:
     ds_settings = ds_settings_of(config, launched_world_size())
     # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
     shards = Shards(config.data.path)
-    recipe, _ = find_recipe(config, shards)
+    recipe, start = find_recipe(config, shards)
     model = _fresh_model(config, recipe, ds_settings)
     data = _data(config)
     # Only the first rank writes a log. The others have nothing to do meanwhile but to wait for it to join.
     flops = flops_per_token(config, shards, recipe) if launched_rank() == 0 else None
     folder = config.model.init_from
+    place = join_ranks(config.timeout_s)
     return Job(
-        config=config,
+        config=on_rank_zero(place, lambda: with_objective(config, data, start)),
         ds_settings=ds_settings,
         data=data,
         model=model,
         model_recipe=recipe.model_dump(mode="json"),
-        place=join_ranks(config.timeout_s),
+        place=place,
         flops_per_token=flops,
         # Left to the engine: only when all ranks have joined do they agree whether the run begins.
         initialise=(lambda: str(load_folder(model.network, folder))) if folder else None,
@@ -59,6 +63,17 @@ def find_recipe(config: RunConfig, shards: Shards) -> tuple[TextRecipe, Path | N
     recipe = text_recipe(config, shards, locate_start(config))
     task_quotas(config.data.quota, shards.manifest)
     return recipe, find_start(config, recipe.model_dump(mode="json"))
+
+
+def with_objective(config: RunConfig, data: TextData, start: Path | None) -> RunConfig:
+    """The run file with all that its objective needs; a run goes on from `start` with what it had there.
+
+    Raises:
+        UserError: weights or references that are not there, or do not fit the tasks.
+    """
+    objective = with_references(config.objective, data.shards, start)
+    build_objective(objective, data.terms.tasks, config.steps)
+    return config.model_copy(update={"objective": objective})
 
 
 def _fresh_model(config: RunConfig, recipe: TextRecipe, ds_settings: dict[str, Any]) -> TextModel:

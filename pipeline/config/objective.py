@@ -1,38 +1,67 @@
 """Which loss is descended: the rule that makes one of the task losses."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.config.section import Decay, Section, refuse_unread
 
-Name = Literal["token_mean", "average", "minimax"]
-
 _OBJECTIVES_THAT_READ: dict[str, tuple[str, ...]] = {
-    "alpha": ("minimax",),
-    "alpha_schedule": ("minimax",),
-    "prior_power": ("minimax",),
+    "alpha": ("minimax", "excess"),
+    "alpha_schedule": ("minimax", "excess"),
+    "prior_power": ("minimax", "excess"),
+    "normalise": ("minimax", "group_dro"),
+    "weights": ("static",),
+    "reference": ("excess",),
+    "reference_losses": ("excess",),
+    "step_size": ("group_dro",),
+    "memory": ("group_dro",),
+    "mu": ("tchebycheff",),
+    "temperature": ("dwa",),
+    "window": ("dwa", "tchebycheff", "minimax", "group_dro"),
+    "lr": ("uncertainty", "famo"),
 }
 """By key of the section; the others are for all objectives."""
+_SCALES_THAT_READ = {"window": ("initial",)}
+"""Of objectives that read `normalise`."""
 _SCHEDULES_THAT_READ = {
     "alpha": ("constant", "linear", "sqrt"),
     "radius_lipschitz": ("theorem",),
     "loss_bound": ("theorem",),
 }
-_THEOREM = ("radius_lipschitz", "loss_bound")
 
+NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class ObjectiveConfig(Section):
     """The rule that turns task losses into coefficients."""
 
-    name: Name = Field(
+    name: Literal[
+        "average",
+        "token_mean",
+        "static",
         "minimax",
-        description="token_mean: every label alike; average: every task alike; minimax: "
-        "softmax(α L), detached (equation 7).",
+        "excess",
+        "group_dro",
+        "tchebycheff",
+        "uncertainty",
+        "dwa",
+        "famo",
+    ] = Field(
+        "minimax",
+        description="average: every task alike; token_mean: every label alike; static: fixed weights; "
+        "minimax: softmax(α L), detached (equation 7); excess: that of losses above a reference; "
+        "group_dro: a softmax that remembers; tchebycheff: the worst ratio to the first losses, smoothed; "
+        "uncertainty, dwa, famo: weights after Kendall et al. 2018, Liu et al. 2019, Liu et al. 2023.",
     )
-    alpha: Annotated[float, Field(ge=0)] = Field(1.0, description="α of minimax, in 1 / nats.")
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="Tasks that the objective weighs, all if not given; the others are only logged "
+        "(data.quota decides whether there are sequences for them).",
+    )
+    alpha: NonNegative = Field(1.0, description="α of minimax and excess, in 1 / nats.")
     alpha_schedule: Literal["constant", "linear", "sqrt", "theorem"] = Field(
         "constant",
         description="α over the steps from objective.start_step on. linear and sqrt rise from near 0 to "
@@ -51,11 +80,49 @@ class ObjectiveConfig(Section):
         description="τ: the weights are softmax(α L + τ log f), f the task's share of the step's labels. At "
         "0 no task has more for being frequent; at 1 with α = 0 it is token_mean.",
     )
+    normalise: Literal["raw", "initial", "log"] = Field(
+        "raw",
+        description="φ(L) that minimax and group_dro make weights w from; the coefficients are w φ′(L). raw: "
+        "L; initial: L over the first losses (objective.window); log: log L. α has the unit of 1 / φ.",
+    )
     start_step: Annotated[int, Field(ge=0)] = Field(
         0, description="Step from which on the objective is descended, and before it objective.start_name."
     )
     start_name: Literal["token_mean", "average"] = Field(
         "token_mean", description="What is descended before objective.start_step."
+    )
+    weights: dict[str, NonNegative] | None = Field(
+        None,
+        description="Task → weight of static, brought to sum 1; a task that is not named is not trained.",
+    )
+    reference: Literal["unigram"] | Path | None = Field(
+        None,
+        description="Where excess has its references from when a run first starts: a JSON or YAML file of "
+        "task → nats; a run's folder, for its newest validation; or unigram, the entropy of each task's "
+        "pieces.",
+    )
+    reference_losses: dict[str, NonNegative] | None = Field(
+        None, description="Task → nats that excess subtracts; made from objective.reference if not given."
+    )
+    step_size: Positive = Field(0.01, description="η of group_dro, in 1 / nats.")
+    memory: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="What group_dro keeps of its log weights per step: 1 is the original, 0 minimax."
+    )
+    mu: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="μ of tchebycheff: the smaller the nearer to the worst; at 1 it is static."
+    )
+    temperature: Positive = Field(
+        2.0, description="Temperature of dwa; the higher the more alike the weights."
+    )
+    window: Annotated[int, Field(gt=0)] = Field(
+        100,
+        description="Steps whose pooled losses dwa compares with those before; the objective's first ones, "
+        "by whose pooled losses tchebycheff and objective.normalise=initial measure.",
+    )
+    lr: Positive | None = Field(
+        None,
+        description="Learning rate of what the objective learns itself, by Adam; if not given 0.01 of "
+        "uncertainty, 0.025 of famo.",
     )
     estimator: Literal["auto", "batch", "ema", "two_pass"] = Field(
         "auto",
@@ -79,11 +146,18 @@ class ObjectiveConfig(Section):
     def _asks_for_nothing_that_the_objective_lacks(self) -> "ObjectiveConfig":
         refuse_unread(self, "name", _OBJECTIVES_THAT_READ)
         refuse_unread(self, "alpha_schedule", _SCHEDULES_THAT_READ)
+        if self.name in _OBJECTIVES_THAT_READ["normalise"]:
+            refuse_unread(self, "normalise", _SCALES_THAT_READ)
+        if self.start_name != "token_mean" and self.start_step == 0:
+            raise ValueError("start_name is for a start_step above 0; leave it out, or give start_step")
         return self
 
     @model_validator(mode="after")
-    def _has_what_the_theorem_needs(self) -> "ObjectiveConfig":
-        missing = [key for key in _THEOREM if getattr(self, key) is None]
-        if self.alpha_schedule == "theorem" and missing:
-            raise ValueError(f"alpha_schedule theorem needs {' and '.join(missing)}")
+    def _has_what_the_objective_needs(self) -> "ObjectiveConfig":
+        if self.alpha_schedule == "theorem" and not (self.radius_lipschitz and self.loss_bound):
+            raise ValueError("alpha_schedule theorem needs radius_lipschitz and loss_bound")
+        if self.name == "static" and not any((self.weights or {}).values()):
+            raise ValueError("static needs weights: task → weight, at least one above 0")
+        if self.name == "excess" and self.reference is None and self.reference_losses is None:
+            raise ValueError("excess needs a reference: a file of task → nats, a run's folder, or unigram")
         return self

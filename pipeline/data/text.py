@@ -29,15 +29,24 @@ _MASK_STREAM = 2
 
 
 def loss_terms(task_names: Iterable[str], masking: MaskingConfig, objective: ObjectiveConfig) -> LossTerms:
-    """The masked-word tasks, then untagged words where they are masked, then next-sentence prediction."""
-    terms: list[tuple[str, float | None]] = [(task, None) for task in task_names]
+    """The masked-word tasks, then untagged words where they are masked, then next-sentence prediction.
+
+    Raises:
+        UserError: `objective.tasks` names a task that is not there.
+    """
+    terms: dict[str, float | None] = dict.fromkeys(task_names)
     untasked = UNTAGGED if masking.policy == "random" else None
     if untasked:
-        terms.append((untasked, 0.0))
+        terms[untasked] = 0.0
     if objective.nsp != "off":
-        terms.append((NSP, objective.nsp_weight if objective.nsp == "auxiliary" else None))
-    names, fixed_weights = zip(*terms, strict=True)
-    return LossTerms(names, fixed_weights, untasked)
+        terms[NSP] = objective.nsp_weight if objective.nsp == "auxiliary" else None
+    if objective.tasks is not None:
+        tasks = [name for name, weight in terms.items() if weight is None]
+        for task in objective.tasks:
+            if task not in tasks:
+                raise UserError(f'objective.tasks: unknown task "{task}"{nearest(task, tasks)}')
+        terms |= dict.fromkeys(set(tasks) - set(objective.tasks), 0.0)
+    return LossTerms(tuple(terms), tuple(terms.values()), untasked)
 
 
 class TextData:

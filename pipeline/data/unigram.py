@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from pipeline.data.shards import Shards
 from pipeline.data.text_held_out import HeldOutText
@@ -20,6 +21,12 @@ def unigram_losses(shards: Shards, held_out: HeldOutText) -> dict[str, float]:
         for name, loss, count in zip(shards.task_names, losses, counts, strict=True)
         if count
     }
+
+
+def unigram_entropies(shards: Shards) -> dict[str, float]:
+    """Entropy in nats of each task's unigram distribution, estimated on the training text."""
+    unigrams = task_unigrams(shards.piece_counts())
+    return dict(zip(shards.task_names, entr(unigrams).sum(axis=1).tolist(), strict=True))
 
 
 def task_unigrams(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -54,6 +54,7 @@ class CoefficientRule:
         self._seen = torch.zeros(num_tasks, dtype=torch.bool, device=device)
         self._ema_sums = torch.zeros_like(self._last)
         self._ema_counts = torch.zeros_like(self._last)
+        self._ema_squares = torch.zeros_like(self._last)
 
     @classmethod
     def of(
@@ -67,6 +68,18 @@ class CoefficientRule:
     def needs_losses(self, step: int) -> bool:
         """Whether the weights of step `step` read the losses that they weigh."""
         return self._objective.reads_losses(step) and self.estimator != "ema"
+
+    @property
+    def effective_counts(self) -> Tensor | None:
+        """[T] labels that the moving average of each task's loss is as good as; None without estimator ema.
+
+        (Σ u)² / Σ u² over the labels, of which one that is i steps old weighs u = (1 − β) βⁱ: with n labels
+        in every step it grows to n (1 + β) / (1 − β).
+        """
+        if self.estimator != "ema":
+            return None
+        tiny = torch.finfo(torch.float64).tiny
+        return self._ema_counts**2 / self._ema_squares.clamp(min=tiny)
 
     def coefficients(self, step: int, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
         """[M] coefficients, from the global sums and counts [M] that the estimator calls for.
@@ -85,7 +98,8 @@ class CoefficientRule:
             losses, known = torch.where(here, now, losses), known | here
         elif self.estimator == "ema":
             losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
-        mean = torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+        # Where nothing is known all stand at 1, of which there is a logarithm.
+        mean = torch.where(known.any(), torch.where(known, losses, 0.0).sum() / known.sum(), 1.0)
         losses, valid = torch.where(known, losses, mean), self._seen | (step_counts[self._is_task] > 0)
         stats = self._stats(step, losses, valid, step_counts)
         weights = self._objective.coefficients(stats)
@@ -104,6 +118,7 @@ class CoefficientRule:
         self._seen = self._seen | present
         self._ema_sums = self._decay * self._ema_sums + (1 - self._decay) * sums
         self._ema_counts = self._decay * self._ema_counts + (1 - self._decay) * counts
+        self._ema_squares = self._decay**2 * self._ema_squares + (1 - self._decay) ** 2 * counts
         self._objective.after_step(self._stats(step, self._last, self._seen, step_counts))
 
     def _stats(self, step: int, losses: Tensor, valid: Tensor, step_counts: Tensor) -> TaskStats:
@@ -117,6 +132,7 @@ class CoefficientRule:
             "seen": self._seen.tolist(),
             "ema_sums": self._ema_sums.tolist(),
             "ema_counts": self._ema_counts.tolist(),
+            "ema_squares": self._ema_squares.tolist(),
             "objective": {name: value.tolist() for name, value in self._objective.state_dict().items()},
         }
 
@@ -126,6 +142,7 @@ class CoefficientRule:
         self._seen = self._seen.new_tensor(state["seen"])
         self._ema_sums = self._last.new_tensor(state["ema_sums"])
         self._ema_counts = self._last.new_tensor(state["ema_counts"])
+        self._ema_squares = self._last.new_tensor(state["ema_squares"])
         now = self._objective.state_dict()
         then = {name: now[name].new_tensor(value) for name, value in state["objective"].items()}
         self._objective.load_state_dict(then)

@@ -9,6 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from pipeline.data.interface import LossTerms
+from pipeline.engine.estimator import CoefficientRule
 from pipeline.engine.step import StepResult
 
 
@@ -39,6 +40,16 @@ def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
         "task_weight": {name: _number(value) for name, value in weight.items()},
         "task_count": {name: int(value) for name, value in count.items()},
     }
+
+
+def estimator_record(rule: CoefficientRule, terms: LossTerms) -> dict[str, dict[str, float]]:
+    """How many labels the losses behind the next weights rest on, for a line of metrics; ema only."""
+    counts = rule.effective_counts
+    return (
+        {}
+        if counts is None
+        else {"task_effective_count": dict(zip(terms.tasks, counts.tolist(), strict=True))}
+    )
 
 
 def weight_entropy(weights: Iterable[float]) -> float | None:

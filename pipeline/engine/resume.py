@@ -109,6 +109,8 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
     now = flat(config.to_dict())
     if now["objective.estimator"] == "auto":  # which is what it was
         now["objective.estimator"] = then.get("objective.estimator")
+    if config.objective.reference_losses is None:  # they are what objective.reference was when it began
+        now |= {key: value for key, value in then.items() if key.startswith("objective.reference_losses.")}
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "

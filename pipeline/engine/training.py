@@ -26,7 +26,7 @@ from pipeline.engine.checkpoint import (
 from pipeline.engine.compilation import compile_layers
 from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
-from pipeline.engine.figures import learning_rates, memory_record, training_record
+from pipeline.engine.figures import estimator_record, learning_rates, memory_record, training_record
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.launch import Place
 from pipeline.engine.metrics import RunLog
@@ -206,6 +206,7 @@ class TrainingRun:
                 if self._utilisation:
                     speed |= self._utilisation.record(speed["tokens_per_s"])
                 figures = training_record(result, self._data.terms) | memory_record(self._place.device)
+                figures |= estimator_record(self._rule, self._data.terms)
                 log.record(progress | figures | rates | speed)
             with pace.paused():
                 if (is_told or self._due(config.checkpoint.every)) and not self._is_in_trouble:

@@ -25,7 +25,7 @@ from pipeline.plan.checkpoint import most_checkpoints
 from pipeline.plan.memory import USABLE_MEMORY, usable_bytes
 from pipeline.plan.run_plan import RunPlan, plan_run
 from pipeline.plan.text_case import planned_case
-from pipeline.preparation import find_recipe
+from pipeline.preparation import find_recipe, with_objective
 from pipeline.slurm.request import Request
 from pipeline.slurm.requeue import refuse_to_begin_anew
 
@@ -140,6 +140,7 @@ def _check_data(config: RunConfig, warnings: list[str]) -> Path | None:
     if data.absent_tasks:
         warnings.append(f"no training sequences of {', '.join(data.absent_tasks)}: training without")
     _, start = find_recipe(config, data.shards)
+    with_objective(config, data, start)
     if start and read_manifest(start).step >= config.steps:
         raise UserError(f"{start}: the run is at its last step, {config.steps:,}; give more: steps=N")
     return start

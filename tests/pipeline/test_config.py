@@ -50,6 +50,22 @@ def test_a_resolved_run_file_has_all_keys_even_those_that_its_rule_does_not_read
     assert load_config(run_file(config.to_yaml()), []) == config
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["name=static", "weights={noun: 1, verb: 0}"],
+        ["name=excess", "reference=unigram", "alpha=0.3", "prior_power=1", "alpha_schedule=linear"],
+        ["name=excess", "reference=some/run", "reference_losses={noun: 3.5}"],
+        ["name=minimax", "alpha_schedule=theorem", "radius_lipschitz=9", "loss_bound=10", "normalise=log"],
+        ["name=group_dro", "normalise=initial", "window=7", "memory=0.5", "step_size=0.1", "tasks=[noun]"],
+        ["name=uncertainty", "lr=0.1", "start_step=2", "start_name=average"],
+    ],
+)
+def test_an_objective_takes_what_it_reads_and_resolves_to_itself(run_file, keys):
+    config = load_config(run_file(), [f"objective.{key}" for key in keys])
+    assert load_config(run_file(config.to_yaml()), []) == config
+
+
 def test_a_rule_takes_what_it_reads(run_file):
     keys = ("muon_lr=0.1", "momentum=0.9", "betas=[0.8,0.9]", "eps=1e-8", "weight_decay=0", "grad_clip=0")
     config = load_config(run_file(), ["optimizer.name=muon", *(f"optimizer.{key}" for key in keys)])
@@ -68,7 +84,7 @@ def test_a_rule_takes_what_it_reads(run_file):
         (MINIMAL, ["optimiser.lr=1"], ["command line", '"optimiser"', 'did you mean "optimizer"']),
         (MINIMAL, ["objective.alpha=big"], ["command line", "objective.alpha", "number", "'big'"]),
         (MINIMAL, ["objective.alpha=-1"], ["objective.alpha", "greater than or equal to 0"]),
-        (MINIMAL, ["objective.name=minmax"], ["objective.name", "'average' or 'minimax'", "'minmax'"]),
+        (MINIMAL, ["objective.name=minmax"], ["objective.name", "'minimax', 'excess'", "'minmax'"]),
         (MINIMAL, ["precision=bf17"], ["precision", "'bf16'"]),
         (
             MINIMAL,
@@ -87,6 +103,33 @@ def test_a_rule_takes_what_it_reads(run_file):
             MINIMAL,
             ["schedule.decay_type=cosine"],
             ["schedule: decay_type is for warmup_stable_decay, not for linear; leave it out, or change name"],
+        ),
+        (
+            MINIMAL,
+            ["objective.name=average", "objective.alpha=2"],
+            ["objective: alpha is for minimax, excess, not for average; leave it out, or change name"],
+        ),
+        (MINIMAL, ["objective.name=dwa", "objective.normalise=log"], ["normalise is for minimax, group_dro"]),
+        (MINIMAL, ["objective.window=5"], ["window is for initial, not for raw", "or change normalise"]),
+        (
+            MINIMAL,
+            ["objective.loss_bound=5"],
+            ["loss_bound is for theorem, not for constant", "or change alpha_schedule"],
+        ),
+        (
+            MINIMAL,
+            ["objective.alpha_schedule=theorem", "objective.loss_bound=5"],
+            ["alpha_schedule theorem needs radius_lipschitz and loss_bound"],
+        ),
+        (MINIMAL, ["objective.name=static"], ["static needs weights"]),
+        (MINIMAL, ["objective.name=static", "objective.weights={noun: 0}"], ["at least one above 0"]),
+        (MINIMAL, ["objective.name=excess"], ["excess needs a reference"]),
+        (MINIMAL, ["objective.start_name=average"], ["start_name is for a start_step above 0"]),
+        (MINIMAL, ["objective.start_step=5"], ["objective.start_step is 5, steps is 5: minimax would never"]),
+        (
+            MINIMAL,
+            ["objective.name=tchebycheff", "objective.mu=2"],
+            ["objective.mu", "less than or equal to 1"],
         ),
         (MINIMAL, ["name=../x"], ["name", "pattern"]),
         (MINIMAL, ["steps"], ['"steps" is not of the form key=value']),

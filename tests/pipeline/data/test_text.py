@@ -91,6 +91,15 @@ def test_next_sentence_prediction_is_auxiliary_a_task_or_off(opened):
     assert (off.micro_batch(0, 0).inputs["next_sentence_label"] == -1).all()
 
 
+def test_tasks_that_the_objective_is_not_to_weigh_are_only_logged(opened):
+    terms = text_data(opened, objective={"tasks": ("verb", "noun")}).terms
+    assert terms.tasks == ("verb", "noun")
+    assert terms.names == text_data(opened).terms.names
+    assert terms.fixed[terms.names.index("adverb")] == 0
+    with pytest.raises(UserError, match=r'objective\.tasks: unknown task "nuon"; did you mean "noun"'):
+        text_data(opened, objective={"tasks": ("nuon",)})
+
+
 def test_an_empty_micro_batch_has_no_label(opened):
     batch = text_data(opened).empty_micro_batch()
     assert batch.counts.sum() == 0

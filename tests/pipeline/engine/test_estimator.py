@@ -115,3 +115,15 @@ def test_the_prior_is_that_of_the_whole_step_even_where_the_losses_are_those_of_
     sums, counts = global_sums((2.0, 1), (1.0, 0), (3.0, 1), (0.7, 1))
     of_labels = rule(Minimax(lambda step: 0.0, prior_power=1.0), "batch")
     assert of_labels.coefficients(0, sums, counts, step_counts)[:3].tolist() == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_a_moving_average_is_as_good_as_so_many_labels():
+    """At first as many as there were; with n in every step n (1 + β) / (1 − β) in the end."""
+    state = rule(minimax(1.0), "ema", decay=0.9)
+    labels = global_sums((2.0, 4), (1.0, 1), (1.0, 0), (0.7, 4))
+    state.after_step(0, *labels)
+    assert state.effective_counts.tolist() == pytest.approx([4, 1, 0])
+    for step in range(1, 200):
+        state.after_step(step, *labels)
+    assert state.effective_counts.tolist() == pytest.approx([76, 19, 0])
+    assert rule(minimax(1.0), "two_pass").effective_counts is None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.objectives.alpha_schedule import rising_alpha, theorem_alpha
@@ -24,6 +24,7 @@ def columns(tasks):
     return list(losses), list(counts)
 
 
+@settings(deadline=None)
 @given(tasks, st.floats(0.01, 5))
 def test_the_step_is_the_gradient_of_the_smooth_maximum(stats_of, tasks, alpha):
     losses, counts = columns(tasks)
@@ -33,6 +34,7 @@ def test_the_step_is_the_gradient_of_the_smooth_maximum(stats_of, tasks, alpha):
     torch.testing.assert_close(minimax(alpha).coefficients(stats_of(losses, counts)), gradient)
 
 
+@settings(deadline=None)
 @given(tasks, st.floats(0.01, 5), st.floats(0, 1))
 def test_with_a_prior_it_is_the_gradient_of_the_smooth_maximum_over_shares(
     stats_of, tasks, alpha, prior_power
@@ -46,6 +48,7 @@ def test_with_a_prior_it_is_the_gradient_of_the_smooth_maximum_over_shares(
     torch.testing.assert_close(weights, gradient)
 
 
+@settings(deadline=None)
 @given(tasks)
 def test_without_alpha_it_is_the_average_or_with_all_of_the_prior_the_token_mean(stats_of, tasks):
     stats = stats_of(*columns(tasks))

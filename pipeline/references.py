@@ -1,0 +1,54 @@
+"""The losses that objective `excess` measures from: found when a run begins, and kept in its run file."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from data_prep.errors import UserError
+from pipeline.config import ObjectiveConfig
+from pipeline.data.shards import Shards
+from pipeline.data.unigram import unigram_entropies
+from pipeline.engine.checkpoint import read_manifest
+from pipeline.engine.records import VALIDATION, newest_records
+
+
+def with_references(objective: ObjectiveConfig, shards: Shards, start: Path | None) -> ObjectiveConfig:
+    """The section with `reference_losses`, where it needs them.
+
+    A run that goes on from the checkpoint `start` keeps those that it began with.
+
+    Raises:
+        UserError: the reference cannot be read, or is not a map from task to nats.
+    """
+    if objective.name != "excess" or objective.reference_losses is not None:
+        return objective
+    assert objective.reference is not None
+    if start:
+        found = read_manifest(start).config["objective"]["reference_losses"]
+    elif objective.reference == "unigram":
+        found = unigram_entropies(shards)
+    else:
+        found = _read(objective.reference)
+    try:
+        return ObjectiveConfig.model_validate(objective.model_dump() | {"reference_losses": found})
+    except ValidationError as error:
+        raise UserError(f"objective.reference {objective.reference}: not a map from task to nats") from error
+
+
+def _read(path: Path) -> Any:
+    """What a file says, or the newest validation of a run's folder."""
+    if not path.is_dir():
+        try:
+            return yaml.safe_load(path.read_text())
+        except FileNotFoundError as error:
+            raise UserError(f"objective.reference: no such file or folder: {path}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"objective.reference {path}: neither JSON nor YAML") from error
+    newest = newest_records(path / VALIDATION, 1)
+    if not newest:
+        raise UserError(
+            f"objective.reference {path}: no {VALIDATION} there; name a run with validate.every above 0"
+        )
+    return newest[0]["task_loss"]

@@ -25,7 +25,7 @@ class Static(Objective):
 
     def __init__(self, weights: Mapping[str, float], task_names: Sequence[str]) -> None:
         super().__init__()
-        for task in weights if task_names else ():
+        for task in weights if task_names else ():  # a plan knows no names
             if task not in task_names:
                 known = nearest(task, task_names)
                 raise UserError(f'objective.weights: "{task}" is no task of the objective{known}')

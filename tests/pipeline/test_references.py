@@ -66,7 +66,9 @@ def test_what_is_no_reference_is_refused(found, tmp_path, text, expected):
 
 
 def test_a_run_without_a_validation_is_refused(found, tmp_path):
-    with pytest.raises(UserError, match="no validation.jsonl there; name a run with validate.every above 0"):
+    with pytest.raises(
+        UserError, match=r"no validation\.jsonl there; name a run with validate.every above 0"
+    ):
         found(tmp_path)
 
 

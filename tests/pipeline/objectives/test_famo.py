@@ -8,13 +8,12 @@ from pipeline.objectives.famo import Famo
 
 def test_at_first_the_average_of_log_losses_is_descended(stats_of):
     """With steps ∝ 1 / L, brought to sum 1."""
-    assert Famo(3, lr=0.1).coefficients(stats_of([1.0, 2.0, 4.0])).tolist() == pytest.approx(
-        [4 / 7, 2 / 7, 1 / 7]
-    )
+    found = Famo(3, lr=0.1).coefficients(stats_of([1.0, 2.0, 4.0]))
+    assert found.tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])
 
 
 def test_its_logits_move_as_autograd_and_torchs_adam_move_them(stats_of):
-    """d = (∂ softmax(w) / ∂w)ᵀ (log L(before) − log L(after)), Adam with weight decay, as the authors write it."""
+    """d = (∂ softmax(w) / ∂w)ᵀ (log L(before) − log L(after)), and Adam with weight decay."""
     sequence = [[7.0, 3.0, 5.0], [6.0, 2.5, 5.1], [5.8, 2.0, 5.0], [5.0, 1.9, 4.0]]
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.1, weight_decay=1e-3)

@@ -68,6 +68,11 @@ def test_equal_losses_give_equal_weights_unless_the_prior_tells_tasks_apart(stat
     assert minimax(2.0, 1.0).coefficients(stats).tolist() == pytest.approx([0.25, 0.75])
 
 
+def test_a_prior_gives_nothing_to_a_task_without_a_label(stats_of):
+    stats = stats_of([4.0, 9.0], [3, 0])
+    assert minimax(1.0, 0.1).coefficients(stats).tolist() == [1, 0]
+
+
 def test_a_schedule_begins_low_and_reaches_alpha_at_the_last_step():
     assert [rising_alpha("constant", 2.0, 4)(step) for step in range(4)] == [2.0] * 4
     assert [rising_alpha("linear", 2.0, 4)(step) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]

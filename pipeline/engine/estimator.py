@@ -97,7 +97,9 @@ class CoefficientRule:
             now = sums[self._is_task] / counts[self._is_task].clamp(min=1)
             losses, known = torch.where(here, now, losses), known | here
         elif self.estimator == "ema":
-            losses = self._ema_sums / self._ema_counts.clamp(min=torch.finfo(torch.float64).tiny)
+            # A task that is absent for thousands of steps decays to nothing, but its loss is not 0.
+            average = self._ema_sums / self._ema_counts
+            losses = torch.where(self._ema_counts > torch.finfo(torch.float64).tiny, average, losses)
         # Where nothing is known all stand at 1, of which there is a logarithm.
         mean = torch.where(known.any(), torch.where(known, losses, 0.0).sum() / known.sum(), 1.0)
         losses, valid = torch.where(known, losses, mean), self._seen | (step_counts[self._is_task] > 0)

@@ -117,6 +117,17 @@ def test_the_prior_is_that_of_the_whole_step_even_where_the_losses_are_those_of_
     assert of_labels.coefficients(0, sums, counts, step_counts)[:3].tolist() == pytest.approx([0.6, 0.3, 0.1])
 
 
+def test_ema_does_not_take_a_task_that_was_absent_for_long_for_one_without_loss():
+    state = rule(minimax(1.0), "ema", decay=0.01)
+    state.after_step(0, *global_sums((2.0, 4), (5.0, 1), (1.0, 4), (0.7, 4)))
+    for step in range(1, 200):  # 0.01^200 is 0
+        state.after_step(step, *global_sums((2.0, 4), (0.0, 0), (1.0, 4), (0.7, 4)))
+    counts = torch.tensor([1, 1, 1, 1])
+    expected = torch.softmax(torch.tensor([2.0, 5.0, 1.0]), 0)
+    found = state.coefficients(200, None, counts, counts)[:3]
+    assert found.tolist() == pytest.approx(expected.tolist())
+
+
 def test_a_moving_average_is_as_good_as_so_many_labels():
     """At first as many as there were; with n in every step n (1 + β) / (1 − β) in the end."""
     state = rule(minimax(1.0), "ema", decay=0.9)

@@ -134,6 +134,22 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_coefficients_bit_for_bit(s
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
+def test_a_run_shows_its_objective_every_step_under_its_number(stats_of, setting):
+    losses, counts = losses_and_counts(NUM_STEPS)
+    expected = coefficients_of(build(setting), stats_of, losses, counts + 1)
+    of_run = rule(setting, "two_pass")
+    for step in range(NUM_STEPS):
+        torch.testing.assert_close(take_step(of_run, step, losses, counts + 1), expected[step])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_before_any_loss_is_known_coefficients_are_no_larger_than_later(setting):
+    """The logarithm and the inverse of a loss that is not known must not be those of 0."""
+    losses, counts = losses_and_counts(1)
+    assert 0 < take_step(rule(setting, "ema"), 0, losses, counts + 1).sum() <= len(TASKS)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_an_absent_task_gets_no_gradient_and_the_others_its_share(setting):
     """Its share is of what the objective would give; token_mean and a prior give an absent task nothing."""
     absent = rule(setting, "two_pass")

@@ -1,5 +1,7 @@
 """Objectives that are others in the limit; losses on other scales."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -108,3 +110,11 @@ def test_first_losses_are_pooled_over_their_window_and_late_tasks_join_with_thei
     initial.after_step(stats_of([1.0, 1.0, 7.0], [9, 9, 3], step=2))
     initial.after_step(stats_of([1.0, 1.0, 2.0], [9, 9, 9], step=3))
     assert initial.of(stats_of([1.0, 1.0, 1.0])).tolist() == [4.0, 4.5, 7.0]
+
+
+def test_an_objective_that_looks_back_remembers_losses_on_its_scale(stats_of):
+    dro = Normalised(GroupDro(2, step_size=0.5, memory=0.8), None)
+    dro.after_step(stats_of([3.0, 1.0]))
+    totals = stats_of([0.8 * math.log(3) + math.log(4), 0.0])
+    expected = minimax(0.5).coefficients(totals) / torch.tensor([4.0, 1.0])
+    torch.testing.assert_close(dro.coefficients(stats_of([4.0, 1.0])), expected)

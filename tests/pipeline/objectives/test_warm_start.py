@@ -34,3 +34,16 @@ def test_a_schedule_counts_from_the_start_and_still_ends_at_the_last_step(stats_
         losses = [3.0, 1.0]
         late, early = stats_of(losses, step=6 + step), stats_of(losses, step=step)
         assert torch.equal(warm.coefficients(late), cold.coefficients(early))
+
+
+def test_the_objective_begins_as_if_there_had_been_no_step_before_it(stats_of):
+    for keys in ({"name": "dwa", "window": 2}, {"name": "uncertainty"}, {"name": "tchebycheff", "window": 2}):
+        warm, cold = build(**keys, start_step=3), build(**keys)
+        for step in range(3):
+            warm.after_step(stats_of([9.0 - step, 1.0], step=step))
+        for step in range(6):
+            losses = [6.0 - step, 4.0 - step / 3]
+            late, early = stats_of(losses, step=3 + step), stats_of(losses, step=step)
+            assert torch.equal(warm.coefficients(late), cold.coefficients(early))
+            warm.after_step(late)
+            cold.after_step(early)

@@ -42,6 +42,6 @@ def test_the_task_that_falls_least_gets_more_and_one_that_is_absent_is_not_judge
 def test_the_first_loss_of_a_task_is_not_compared_with_what_stood_there_before(stats_of):
     objective = Famo(2, lr=0.1)
     objective.after_step(stats_of([4.0, 0.5], [1, 0], valid=[True, False]))
-    objective.after_step(stats_of([4.0, 9.0], [0, 1], step=1))
+    objective.after_step(stats_of([4.0, 9.0], step=1))
     one, other = objective.coefficients(stats_of([4.0, 4.0], step=2)).tolist()
     assert one == other

@@ -32,9 +32,13 @@ class HeldOutText:
         split: its name.
         with_nsp: whether next-sentence prediction is scored too.
         num_samples: take only so many sequences, spread evenly over the split; 0 is all.
+        num_masks: mask each sequence so many times for each task, no word twice; fewer times where its words
+            of the task do not suffice. A rare task is predicted more often then.
     """
 
-    def __init__(self, shards: Shards, split: str, *, with_nsp: bool, num_samples: int = 0) -> None:
+    def __init__(
+        self, shards: Shards, split: str, *, with_nsp: bool, num_samples: int = 0, num_masks: int = 1
+    ) -> None:
         entries = [entry for entry in shards.manifest.shards if entry.split == split]
         self._table = SequenceTable(shards.folder, shards.manifest, entries)
         if not len(self._table):
@@ -50,7 +54,7 @@ class HeldOutText:
             for index in self._indices
         }
         self.num_clusters = len(names)
-        self._queries = list(self._make_queries(with_nsp))
+        self._queries = list(self._make_queries(with_nsp, num_masks))
 
     @cached_property
     def mask_hash(self) -> str:
@@ -75,14 +79,19 @@ class HeldOutText:
             if task != _PAIR_QUERY:
                 yield task, self._table[index].input_ids[positions]
 
-    def _make_queries(self, with_nsp: bool) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    def _make_queries(self, with_nsp: bool, num_masks: int) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
         """(sequence, task, masked positions); for next-sentence prediction nothing is masked."""
         for index in self._indices:
             row = self._table[index]
             for task in np.unique(row.task_ids[row.task_ids != NO_TASK]):
                 random = np.random.default_rng([_EVALUATION_STREAM, index, int(task)])
-                positions = draw_masked(row.word_ids, row.task_ids == task, _RATE, random)
-                yield index, int(task), positions
+                left = row.task_ids == task
+                for _ in range(num_masks):
+                    if not left.any():
+                        break
+                    positions = draw_masked(row.word_ids, left, _RATE, random)
+                    left[positions] = False
+                    yield index, int(task), positions
             if with_nsp:
                 yield index, _PAIR_QUERY, np.empty(0, np.int64)
 

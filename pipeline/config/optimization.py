@@ -56,6 +56,11 @@ class ScheduleConfig(Section):
         description="Shape after the warm-up. linear and cosine fall from there to the end, "
         "warmup_stable_decay stays at the peak and falls in the last schedule.decay_steps.",
     )
+    total_steps: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="Steps that the shape is made for, of a run that takes only the first of them; those of "
+        "the run if not given.",
+    )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps up to the peak.")
     decay_steps: Annotated[int, Field(gt=0)] | None = Field(
         None, description="Last steps of warmup_stable_decay, in which it falls."

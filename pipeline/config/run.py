@@ -71,15 +71,23 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _warms_up_to_the_peak(self) -> "RunConfig":
-        if self.schedule.warmup_steps > self.steps:
+        key, steps = "steps", self.steps
+        if self.schedule.total_steps is not None:
+            key, steps = "schedule.total_steps", self.schedule.total_steps
+            if steps < self.steps:
+                raise ValueError(
+                    f"schedule.total_steps is {steps}, steps is {self.steps}: the last steps would have no "
+                    "learning rate; leave schedule.total_steps out, or raise it"
+                )
+        if self.schedule.warmup_steps > steps:
             raise ValueError(
-                f"schedule.warmup_steps is {self.schedule.warmup_steps}, steps is {self.steps}: the learning "
+                f"schedule.warmup_steps is {self.schedule.warmup_steps}, {key} is {steps}: the learning "
                 "rate would never reach its peak; lower the one or raise the other"
             )
-        if self.schedule.warmup_steps + (self.schedule.decay_steps or 0) > self.steps:
+        if self.schedule.warmup_steps + (self.schedule.decay_steps or 0) > steps:
             raise ValueError(
                 f"schedule.warmup_steps {self.schedule.warmup_steps} and schedule.decay_steps "
-                f"{self.schedule.decay_steps} are more than steps, {self.steps}; lower one of them"
+                f"{self.schedule.decay_steps} are more than {key}, {steps}; lower one of them"
             )
         return self
 

@@ -1,6 +1,7 @@
 """Where a run starts: at step 0, or at a checkpoint of the same configuration."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,11 @@ MAY_DIFFER = (
 )
 """Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.
 
-The data may lie elsewhere, but must be the same.
+The data may lie elsewhere, but must be the same. A run that begins at the checkpoint of another one may have
+another objective, too.
 """
+_OF_THE_MODEL = ("objective.nsp",)
+"""Keys of the objective that decide which heads there are, and which losses."""
 
 
 def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
@@ -44,6 +48,40 @@ def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
     if start:
         _refuse_other_config(start, config, model_recipe)
     return start
+
+
+def branches_off(config: RunConfig, start: Path) -> bool:
+    """Whether a run goes on from another run's checkpoint, which `checkpoint.resume` names.
+
+    It may have another objective from there on.
+    """
+    return start.resolve().parent.parent != config.run_dir.resolve()
+
+
+def keys_that_must_agree(
+    then: dict[str, Any], now: dict[str, Any], *, with_objective: bool
+) -> Iterator[tuple[str, Any, Any]]:
+    """Keys, with their values then and now, that a run would have to set back to go on from a checkpoint.
+
+    Args:
+        then: the configuration of the checkpoint.
+        now: the run's.
+        with_objective: whether all of the objective must be what it was, or only what the model depends on.
+    """
+    before, after = flat(then), flat(now)
+    if after["objective.estimator"] == "auto":  # which is what it was
+        after["objective.estimator"] = before.get("objective.estimator")
+    if now["objective"]["reference_losses"] is None:  # they are what objective.reference was when it began
+        after |= {
+            key: value for key, value in before.items() if key.startswith("objective.reference_losses.")
+        }
+    for key in sorted(before.keys() | after.keys()):
+        section = key.split(".")[0]
+        is_free = key in MAY_DIFFER or section in MAY_DIFFER
+        if section == "objective":
+            is_free = not with_objective and key not in _OF_THE_MODEL
+        if not is_free and before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)
 
 
 def locate_start(config: RunConfig) -> Path | None:
@@ -105,20 +143,14 @@ def _start_at(named: Path, run_dir: Path) -> Path:
 def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict[str, Any]) -> None:
     """Raise UserError where a key that shaped the checkpoint has another value now, or the data have."""
     manifest = read_manifest(checkpoint)
-    then = flat(manifest.config)
-    now = flat(config.to_dict())
-    if now["objective.estimator"] == "auto":  # which is what it was
-        now["objective.estimator"] = then.get("objective.estimator")
-    if config.objective.reference_losses is None:  # they are what objective.reference was when it began
-        now |= {key: value for key, value in then.items() if key.startswith("objective.reference_losses.")}
     if manifest.model != model_recipe:
         raise UserError(
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "
             "another run with name=…"
         )
-    for key in sorted(then.keys() | now.keys()):
-        if key not in MAY_DIFFER and key.split(".")[0] not in MAY_DIFFER and then.get(key) != now.get(key):
-            raise UserError(
-                f"{checkpoint}: {key} was {then.get(key)!r} there and is {now.get(key)!r} now; "
-                "set it back, or start another run with name=…"
-            )
+    is_own = not branches_off(config, checkpoint)
+    for key, then, now in keys_that_must_agree(manifest.config, config.to_dict(), with_objective=is_own):
+        raise UserError(
+            f"{checkpoint}: {key} was {then!r} there and is {now!r} now; set it back, or start another run "
+            "with name=…"
+        )

@@ -42,7 +42,7 @@ from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.records import FAILURES, RECORDS, drop_records_after
-from pipeline.engine.resume import TOLD
+from pipeline.engine.resume import TOLD, keys_that_must_agree
 from pipeline.engine.run_folder import CONFIG, DS_CONFIG, checkpoint_folder, step_of
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.schedule import build_schedule, set_schedule
@@ -151,13 +151,22 @@ class TrainingRun:
         if self._place.rank == 0:
             then, now = flat(manifest.config), flat(self._config.to_dict())
             changed = [f"{key} {now[key]:.9g}, not {then[key]:.9g}" for key in TOLD if now[key] != then[key]]
+            changed += [f"{key} {new}, not {old}" for key, old, new in self._changed_objective(manifest)]
             with_what = f" with {', '.join(changed)}" if changed else ""
             print(f"{self._config.run_dir}: going on after step {self.step}{with_what}", file=sys.stderr)
 
     def _restore(self, checkpoint: Path) -> CheckpointManifest:
         manifest = load_progress(self.engine, self._network, checkpoint)
-        self._rule.load_state_dict(manifest.rule)
+        rule = manifest.rule
+        if self._changed_objective(manifest):  # it begins afresh, with the losses that are known
+            rule = rule | {"objective": self._rule.state_dict()["objective"]}
+        self._rule.load_state_dict(rule)
         return manifest
+
+    def _changed_objective(self, manifest: CheckpointManifest) -> list[tuple[str, Any, Any]]:
+        """Keys of the objective, with their values then and now, where it is another one."""
+        now = self._config.to_dict()
+        return list(keys_that_must_agree(manifest.config, now, with_objective=True))
 
     def train(self) -> None:
         """All remaining steps, or those before it is told to stop.

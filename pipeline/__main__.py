@@ -204,6 +204,32 @@ def evaluate(
         write_durably(out, json.dumps(comparison.to_dict(), indent=2) + "\n")
 
 
+@app.command(epilog="Example: pipeline study studies/tiny.yaml --out runs/tiny_study --jobs 2")
+def study(
+    source: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file (YAML).")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of its runs and its report.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, on a core each.")] = 1,
+    part: Annotated[int | None, typer.Option(min=0, help="Do only this part of --num-parts.")] = None,
+    num_parts: Annotated[int, typer.Option(min=1, help="Parts that share the work.")] = 1,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only print the parts that are not done: 0,3,7.")
+    ] = False,
+) -> None:
+    """Train what a study file compares, seed by seed, score it on the same held-out words, and report.
+
+    The same command goes on where it was stopped; when all runs are done it only writes the report again.
+    """
+    from pipeline.paths import refuse_below_a_file
+    from pipeline.study.command import load_study, print_missing, run_study
+
+    refuse_below_a_file(out, "--out")
+    planned = load_study(source, out)
+    if missing:
+        print_missing(planned, num_parts)
+    else:
+        raise typer.Exit(run_study(planned, jobs, part, num_parts))
+
+
 @app.command(epilog="Example: pipeline export runs/minimax exported/minimax")
 def export(
     checkpoint: Annotated[

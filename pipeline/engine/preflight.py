@@ -62,6 +62,12 @@ def facts_of(config: RunConfig, ds_settings: dict[str, Any], model_recipe: dict[
     }
 
 
+def installed() -> dict[str, str]:
+    """Versions of what computes, and one hash over all code."""
+    code = hashlib.sha256(json.dumps(_code(), sort_keys=True).encode()).hexdigest()
+    return _versions() | {"code": code[:12]}
+
+
 def check_agreement(facts: Facts, place: Place) -> None:
     """Compare the facts of all ranks. Collective: every rank calls it, and every rank raises or none does.
 

@@ -1,0 +1,1 @@
+"""Studies: objectives compared on the same data, seeds and held-out words."""

@@ -19,7 +19,7 @@ _OWNED = ("name", "out_dir", "seed", "checkpoint.resume", "schedule.total_steps"
 
 
 class TrunkConfig(Section):
-    """The first steps that several arms have in common. Made once for each seed; the arms go on from there."""
+    """The first steps that several arms have in common, made once for each seed."""
 
     steps: Annotated[int, Field(gt=0)] = Field(description="Steps of the trunk; they count among an arm's.")
     overrides: Overrides = Field({}, description="Keys of the run file that are the trunk's own.")
@@ -36,8 +36,8 @@ class ArmConfig(Section):
     overrides: Overrides = Field({}, description="Keys of the run file that are the arm's own.")
     equal_compute: bool = Field(
         False,
-        description="Where its steps do not cost what those of the first baseline do, run it once more with as "
-        "many steps as cost the same in all.",
+        description="Where its steps do not cost what those of the first baseline do, run it once more with "
+        "as many steps as cost the same in all.",
     )
 
 
@@ -95,8 +95,10 @@ class StudyConfig(Section):
                 raise ValueError(
                     f'arms.{name}.trunk: no trunk "{arm.trunk}"{nearest(arm.trunk, self.trunks)}'
                 )
-            if name in methods and arm.group not in (None, name):
-                raise ValueError(f'arms.{name}: "{name}" is a group, too; give one of them another name')
+            if arm.group in self.arms and self.arms[arm.group].group != arm.group:
+                raise ValueError(
+                    f'arms.{name}.group: "{arm.group}" is an arm outside of it; take another name'
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The pictures of a report. A colour belongs to a method, in the order of the study file, or to a task."""
 
+import math
 from operator import itemgetter
 from typing import Literal
 
@@ -77,7 +78,7 @@ def tasks_of_arms(comparison: Comparison) -> Figure:
     """Test loss of each task in each chosen arm, with standard errors over seeds; pale where not judged."""
     arms = _chosen(comparison)
     figures = comparison.splits["test"]
-    tasks = [task for task in comparison.task_names if figures.means[arms[0]][task].value >= 0]
+    tasks = [task for task in comparison.task_names if not math.isnan(figures.means[arms[0]][task].value)]
     figure = _figure(11, 4.2)
     axes = figure.subplots()
     width = 0.84 / len(arms)

@@ -1,6 +1,7 @@
 """The tables of a report, as Markdown and for the page."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 
 from pipeline.study.comparison import Comparison, SplitFigures
 from pipeline.study.runs import Study
@@ -11,10 +12,19 @@ _MINUS = "−"
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table; `mark` says what stands out: better or worse than the baseline, or best."""
+    """Text of a table, and what stands smaller beside it: an error, or an interval.
+
+    `mark` says what stands out: better or worse than the baseline, or best.
+    """
 
     text: str
     mark: str = ""
+    beside: str = ""
+
+    def to_markdown(self) -> str:
+        """In one line; what stands out is bold."""
+        text = " ".join(part for part in (self.text, self.beside) if part)
+        return f"**{text}**" if self.mark else text
 
 
 @dataclass(frozen=True)
@@ -25,12 +35,11 @@ class Table:
     header: list[str]
     rows: list[list[Cell]]
     note: str = ""
-    name: str = field(default="")
 
     def to_markdown(self) -> str:
         """A heading, the table and its note; what stands out is bold."""
         lines = [f"## {self.title}", "", _row(self.header), _row(["---"] * len(self.header))]
-        lines += [_row([f"**{cell.text}**" if cell.mark else cell.text for cell in row]) for row in self.rows]
+        lines += [_row([cell.to_markdown() for cell in row]) for row in self.rows]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
 
@@ -46,18 +55,15 @@ def study_tables(study: Study, comparisons: list[Comparison]) -> list[Table]:
 
 def _losses(study: Study, comparison: Comparison, arms: list[str], split: str) -> Table:
     figures = comparison.splits[split]
-    tasks = [task for task in comparison.task_names if any(_is_number(figures, arm, task) for arm in arms)]
+    tasks = _tasks_with_words(comparison, figures)
     losses = {
         metric: {arm: figures.means[arm][metric].value for arm in arms} for metric in (WORST, AVERAGE, *tasks)
     }
     best = {metric: min(of_metric, key=lambda arm: of_metric[arm]) for metric, of_metric in losses.items()}
     rows = [
         [
-            Cell(_label(comparison, arm)),
-            *(
-                Cell(format_mean(figures.means[arm][metric]), "best" if best[metric] == arm else "")
-                for metric in best
-            ),
+            _label(comparison, arm),
+            *(_mean_cell(figures.means[arm][metric], is_best=best[metric] == arm) for metric in best),
         ]
         for arm in arms
     ]
@@ -77,23 +83,21 @@ def _differences(comparison: Comparison, baseline: str) -> Table:
     figures = comparison.splits["test"]
     others = [each for each in figures.against if each.baseline == baseline]
     others = [each for each in others if each.arm in comparison.chosen.values()]
-    tasks = [task for task in comparison.task_names if _is_number(figures, baseline, task)]
+    tasks = _tasks_with_words(comparison, figures)
     rows = []
     for each in others:
         p = "" if each.p_holm is None else format_p(each.p_holm)
-        worst, average = (
-            Cell(format_difference(each.differences[metric]), mark_of(each.differences[metric]))
-            for metric in (WORST, AVERAGE)
+        worst, average, *of_tasks = (
+            _difference_cell(each.differences[metric]) for metric in (WORST, AVERAGE, *tasks)
         )
-        of_tasks = [Cell(_signed(each.differences[t].value), mark_of(each.differences[t])) for t in tasks]
-        rows.append([Cell(_label(comparison, each.arm)), worst, Cell(p), average, *of_tasks])
+        rows.append([_label(comparison, each.arm), worst, Cell(p), average, *of_tasks])
     return Table(
-        f"Test loss less that of {_label(comparison, baseline)}, {comparison.compute}",
+        f"Test loss less that of {baseline}, {comparison.compute}",
         ["", "worst task", "p (Holm)", "average", *tasks],
         rows,
         "Below 0 is better than the baseline. Paired over seeds and held-out words, with 95 % intervals over "
-        "seeds and documents (those of the tasks are in differences.csv); what stands out excludes 0. p is of "
-        "the worst task, corrected over the baselines.",
+        "seeds and documents. What stands out has an interval without 0. p is of the worst task, corrected "
+        "over the baselines.",
     )
 
 
@@ -103,15 +107,12 @@ def _settings(study: Study, comparison: Comparison) -> Table:
     for arm in comparison.arms:
         run = comparison.of(arm)[0]
         means = {split: comparison.splits[split].means[arm] for split in ("validation", "test")}
-        cells = [Cell(format_mean(means[split][metric])) for split in means for metric in (WORST, AVERAGE)]
+        cells = [_mean_cell(means[split][metric]) for split in means for metric in (WORST, AVERAGE)]
         is_chosen = comparison.chosen[run.method] == arm
         settings = study.config.arms[arm].overrides
         described = ", ".join(f"{key}={value}" for key, value in settings.items())
-        start = (
-            f"{run.trunk.folder.parent.name.rpartition('-of-')[0]}, {run.trunk.config.steps:,}"
-            if run.trunk
-            else ""
-        )
+        trunk = study.config.arms[arm].trunk
+        start = f"{trunk}, {run.num_trunk_steps:,}" if trunk else ""
         rows.append(
             [
                 Cell(arm, "best" if is_chosen else ""),
@@ -134,18 +135,9 @@ def _settings(study: Study, comparison: Comparison) -> Table:
     )
 
 
-def format_mean(mean: Mean) -> str:
-    """A loss with its standard error."""
-    if mean.value != mean.value:
-        return ""
-    return f"{mean.value:.3f}" + ("" if mean.error is None else f" ± {mean.error:.3f}")
-
-
 def format_difference(difference: Difference) -> str:
     """A difference with its interval."""
-    if difference.low is None or difference.high is None:
-        return _signed(difference.value)
-    return f"{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
+    return f"{_signed(difference.value)} {_interval(difference)}".rstrip()
 
 
 def format_p(p: float) -> str:
@@ -160,18 +152,38 @@ def mark_of(difference: Difference) -> str:
     return "better" if difference.value < 0 else "worse"
 
 
+def _mean_cell(mean: Mean, *, is_best: bool = False) -> Cell:
+    """A loss with its standard error; empty where there is none."""
+    if math.isnan(mean.value):
+        return Cell("")
+    beside = "" if mean.error is None else f"± {mean.error:.3f}"
+    return Cell(f"{mean.value:.3f}", "best" if is_best else "", beside)
+
+
+def _difference_cell(difference: Difference) -> Cell:
+    return Cell(_signed(difference.value), mark_of(difference), _interval(difference))
+
+
+def _interval(difference: Difference) -> str:
+    if difference.low is None or difference.high is None:
+        return ""
+    return f"[{_signed(difference.low)}, {_signed(difference.high)}]"
+
+
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", _MINUS)
 
 
-def _label(comparison: Comparison, arm: str) -> str:
-    """The method's name, with the chosen setting where it has several."""
+def _label(comparison: Comparison, arm: str) -> Cell:
+    """The arm, and the group that it was chosen from."""
     method = comparison.of(arm)[0].method
-    return arm if method == arm else f"{method}: {arm}"
+    return Cell(arm, beside="" if method == arm else f"of {method}")
 
 
-def _is_number(figures: SplitFigures, arm: str, task: str) -> bool:
-    return figures.means[arm][task].value == figures.means[arm][task].value
+def _tasks_with_words(comparison: Comparison, figures: SplitFigures) -> list[str]:
+    """Tasks that have a loss in a split."""
+    means = next(iter(figures.means.values()))
+    return [task for task in comparison.task_names if not math.isnan(means[task].value)]
 
 
 def _seeds(study: Study) -> str:

@@ -15,9 +15,13 @@ COSINE = [(1 + math.cos(math.pi * part)) / 2 for part in (0, 0.25, 0.5, 0.75)]
 
 def rates(**keys):
     """The learning rate of every step, as a part of the peak."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    factor = build_schedule(ScheduleConfig(**keys), NUM_STEPS)(optimizer).lr_lambdas[0]
+    factor = schedule_factor(NUM_STEPS, **keys)
     return [factor(step) for step in range(NUM_STEPS)]
+
+
+def schedule_factor(num_steps, **keys):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    return build_schedule(ScheduleConfig(**keys), num_steps)(optimizer).lr_lambdas[0]
 
 
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "warmup_stable_decay"])
@@ -28,6 +32,12 @@ def test_every_shape_rises_to_the_peak_in_its_warm_up(name):
 
 def test_constant_stays_there():
     assert rates(name="constant", warmup_steps=4)[4:] == [1] * 16
+
+
+def test_a_run_of_the_first_steps_goes_along_the_schedule_of_all():
+    whole = rates(name="linear", warmup_steps=4)
+    factor = schedule_factor(10, name="linear", warmup_steps=4, total_steps=NUM_STEPS)
+    assert [factor(step) for step in range(10)] == whole[:10]
 
 
 def test_linear_and_cosine_fall_over_all_other_steps():

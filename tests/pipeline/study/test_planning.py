@@ -1,0 +1,79 @@
+"""What a study file means: which runs, with which settings, on which part, for how many steps."""
+
+import pytest
+
+from pipeline.plan.batch import plan_batch
+from pipeline.study.command import load_study
+from pipeline.study.compute import FlopCounter
+from pipeline.study.parts import missing_parts, runs_of_part
+
+
+def load(study, **content):
+    study.content |= content
+    study.write()
+    return load_study(study.source, study.folder / "out")
+
+
+def test_there_is_a_run_for_each_arm_and_seed_with_all_overrides(study):
+    planned = load(study)
+    assert [(run.arm, run.seed) for run in planned.runs] == [
+        *[("average", 0), ("average", 1)],
+        *[("minimax", 0), ("minimax", 1)],
+    ]
+    assert {run.config.steps for run in planned.runs} == {6}
+    assert {run.config.model.hidden_size for run in planned.runs} == {32}
+    assert [run.config.objective.name for run in planned.runs] == ["average"] * 2 + ["minimax"] * 2
+
+
+def test_an_arm_goes_on_from_the_trunk_of_its_seed_on_the_schedule_of_the_whole(study):
+    planned = load(study)
+    assert [trunk.config.seed for trunk in planned.trunks] == [0, 1]
+    for run in planned.runs[2:]:
+        assert run.config.checkpoint.resume == str(run.trunk.checkpoint)
+        assert run.trunk.config.seed == run.seed
+        assert (run.trunk.config.steps, run.trunk.config.schedule.total_steps) == (3, 6)
+        assert run.trunk.config.objective.name == "average"
+
+
+def test_runs_of_a_trunk_are_in_one_part_and_no_run_is_in_two(study):
+    arms = {name: {"trunk": "warm"} for name in ("first", "second", "third")}
+    planned = load(study, arms={**arms, "alone": {}}, baselines=["alone"], seeds=[0, 1, 2])
+    parts = [runs_of_part(planned, part, 4) for part in range(4)]
+    assert sorted(run.title for part in parts for run in part) == sorted(run.title for run in planned.runs)
+    for number, part in enumerate(parts):
+        others = [run for other in parts[:number] + parts[number + 1 :] for run in other]
+        trunks = {run.trunk.folder for run in part if run.trunk}
+        assert not trunks & {run.trunk.folder for run in others if run.trunk}
+    assert missing_parts(planned, 4) == [0, 1, 2, 3]
+    assert missing_parts(planned, 20) == list(range(6))  # three trunks with their arms, three runs alone
+
+
+def test_an_arm_that_costs_more_takes_fewer_steps_at_equal_compute(study):
+    two_pass = {"overrides": {"objective.name": "minimax", "objective.estimator": "two_pass"}}
+    arms = {
+        "average": {"overrides": {"objective.name": "average"}, "equal_compute": True},
+        "exact": {**two_pass, "equal_compute": True},
+        "warm_exact": {**two_pass, "trunk": "warm", "equal_compute": True},
+        "exact_but_not_asked": two_pass,
+    }
+    study.content["overrides"]["steps"] = 60
+    study.content["trunks"]["warm"]["steps"] = 30
+    planned = load(study, arms=arms)
+    counter = FlopCounter()
+    budget = counter.of_run(planned.runs[0])
+    extra = [run for run in planned.runs if run.compute == "equal compute"]
+    assert [(run.arm, run.seed) for run in extra] == [
+        *[("exact", 0), ("exact", 1)],
+        *[("warm_exact", 0), ("warm_exact", 1)],
+    ]
+    for run in extra:
+        assert plan_batch(run.config, 1).extra_forward
+        step = counter.of_step(run.config)
+        assert budget - step < counter.of_run(run) <= budget
+        assert run.config.schedule.total_steps == run.config.steps
+    steps = {run.arm: run.config.steps for run in extra}
+    assert steps["exact"] == pytest.approx(60 * 3 / 4, abs=2)  # forward and backward are 3 forward passes
+    assert steps["warm_exact"] == pytest.approx(30 + 30 * 3 / 4, abs=2)
+    assert extra[-1].trunk.config.schedule.total_steps == steps["warm_exact"]
+    assert {run.arm for run in planned.of("equal compute")} == {"average", "exact", "warm_exact"}
+    assert {run.compute for run in planned.of("equal steps")} == {"equal steps"}

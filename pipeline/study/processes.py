@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from data_prep.durable import write_durably
 from pipeline.engine.records import METRICS, newest_records
+from pipeline.engine.stop import STOPPED
 from pipeline.study.identity import digest, identity_of, write_identity
 from pipeline.study.result import ScoreSettings
 from pipeline.study.runs import ArmRun, Run, Trunk
@@ -60,6 +61,9 @@ class Workers:
 
         Returns:
             Those that failed, and those whose trunk did.
+
+        Raises:
+            SystemExit: with STOPPED, once a run has stopped as it was told.
         """
         trunks = {run.trunk.folder: run.trunk for run in runs if run.trunk and not run.trunk.is_trained}
         waiting: list[Run] = [*trunks.values(), *runs]
@@ -113,6 +117,9 @@ class Workers:
             active.process = _process(active.left.pop(0), active.run.log)
             return True
         self._progress.remove_task(active.bar)
+        if code == STOPPED:  # by the end of the job's time: the others are at theirs, too
+            self._console.print(f"{active.run.title}: told to stop; the same command goes on from there")
+            raise SystemExit(STOPPED)
         if code == 0:
             self._console.print(f"{active.run.title}: done in {time.monotonic() - active.begun:,.0f} s")
         else:

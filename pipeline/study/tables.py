@@ -115,9 +115,8 @@ def _settings(study: Study, comparison: Comparison) -> Table:
         start = f"{trunk}, {run.num_trunk_steps:,}" if trunk else ""
         rows.append(
             [
-                Cell(arm, "best" if is_chosen else ""),
+                Cell(arm, "best" if is_chosen else "", described),
                 Cell(run.method if run.method != arm else ""),
-                Cell(described),
                 Cell(start),
                 Cell(f"{run.config.steps:,}"),
                 *cells,
@@ -126,12 +125,12 @@ def _settings(study: Study, comparison: Comparison) -> Table:
     return Table(
         f"All settings, {comparison.compute}",
         [
-            *("arm", "group", "settings", "trunk, steps", "steps"),
+            *("", "group", "trunk, steps", "steps"),
             *("validation worst", "validation average", "test worst", "test average"),
         ],
         rows,
         "Of each group the setting with the lowest worst-task loss on the validation split is chosen (bold), "
-        "and stands for the group in the other tables.",
+        "and alone stands in the other tables.",
     )
 
 

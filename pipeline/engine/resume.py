@@ -50,14 +50,6 @@ def find_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | None:
     return start
 
 
-def branches_off(config: RunConfig, start: Path) -> bool:
-    """Whether a run goes on from another run's checkpoint, which `checkpoint.resume` names.
-
-    It may have another objective from there on.
-    """
-    return start.resolve().parent.parent != config.run_dir.resolve()
-
-
 def keys_that_must_agree(
     then: dict[str, Any], now: dict[str, Any], *, with_objective: bool
 ) -> Iterator[tuple[str, Any, Any]]:
@@ -148,7 +140,7 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "
             "another run with name=…"
         )
-    is_own = not branches_off(config, checkpoint)
+    is_own = checkpoint.resolve().parent.parent == config.run_dir.resolve()
     for key, then, now in keys_that_must_agree(manifest.config, config.to_dict(), with_objective=is_own):
         raise UserError(
             f"{checkpoint}: {key} was {then!r} there and is {now!r} now; set it back, or start another run "

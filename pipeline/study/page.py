@@ -71,8 +71,8 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 def _verdict(difference: Difference) -> str:
     if difference.low is None:
-        return "not judged"
-    return {"better": "better", "worse": "worse", "": "not clearly different"}[mark_of(difference)]
+        return "not judged for want of seeds or documents"
+    return mark_of(difference) or "not clearly different"
 
 
 def _with_sign(p: str) -> str:

@@ -136,14 +136,11 @@ def worst_against_average(comparison: Comparison) -> Figure:
             elinewidth=1,
             markersize=7,
         )
-        axes.annotate(
-            arm,
-            (x, y),
-            xytext=(7, 6),
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold" if arm in front else "normal",
-        )
+        if is_chosen or arm in front:
+            weight = "bold" if arm in front else "normal"
+            axes.annotate(
+                arm, (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9, fontweight=weight
+            )
     axes.margins(0.2)
     axes.set(xlabel="average test loss in nats", ylabel="worst-task test loss in nats")
     _tidy(axes)

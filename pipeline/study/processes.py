@@ -67,14 +67,14 @@ class Workers:
         """
         trunks = {run.trunk.folder: run.trunk for run in runs if run.trunk and not run.trunk.is_trained}
         waiting: list[Run] = [*trunks.values(), *runs]
-        whole = self._progress.add_task("study", total=len(waiting))
+        num_runs = len(waiting)
+        whole = self._progress.add_task("study", total=num_runs)
         with self._progress, self._no_process_left():
             while waiting or self._active:
                 waiting = self._start_what_can(waiting)
                 time.sleep(_POLL_S)
                 self._active = [active for active in self._active if self._goes_on(active)]
-                num_done = self._progress.tasks[whole].total or 0
-                self._progress.update(whole, completed=num_done - len(waiting) - len(self._active))
+                self._progress.update(whole, completed=num_runs - len(waiting) - len(self._active))
         return self._failed
 
     def _start_what_can(self, waiting: list[Run]) -> list[Run]:

@@ -72,7 +72,7 @@ def with_objective(config: RunConfig, data: TextData, start: Path | None) -> Run
         UserError: weights or references that are not there, or do not fit the tasks.
     """
     objective = with_references(config.objective, data.shards, start)
-    build_objective(objective, data.terms.tasks, config.steps)
+    build_objective(objective, data.terms.tasks, config.num_planned_steps)
     return config.model_copy(update={"objective": objective})
 
 

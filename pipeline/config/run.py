@@ -111,6 +111,11 @@ class RunConfig(Section):
         """The folder of this run."""
         return self.out_dir / self.name
 
+    @property
+    def num_planned_steps(self) -> int:
+        """Steps that the schedules of learning rate and α are made for."""
+        return self.schedule.total_steps or self.steps
+
     def to_dict(self) -> dict[str, Any]:
         """The resolved configuration as plain values, as in a run file."""
         return self.model_dump(mode="json", by_alias=True)

@@ -13,10 +13,8 @@ from pipeline.config import ScheduleConfig
 def build_schedule(config: ScheduleConfig, num_steps: int) -> Callable[[Optimizer], LRScheduler]:
     """A function that ties the learning rate of an optimizer to its steps.
 
-    All shapes are a warm-up, a plateau and a decay, each of which may have no steps. They end after
-    `num_steps` unless the schedule says otherwise.
+    All shapes are a warm-up, a plateau and a decay, each of which may have no steps.
     """
-    num_steps = config.total_steps or num_steps
     decays_at_once = config.name in ("linear", "cosine")
     num_decay_steps = num_steps - config.warmup_steps if decays_at_once else config.decay_steps or 0
     shape = {

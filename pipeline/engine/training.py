@@ -103,14 +103,14 @@ class TrainingRun:
         self.engine, *_ = deepspeed.initialize(
             model=job.model.to(place.device),
             optimizer=optimizer,
-            lr_scheduler=build_schedule(config.schedule, config.steps),
+            lr_scheduler=build_schedule(config.schedule, config.num_planned_steps),
             config=self._ds_config,
         )
         workarounds.after_initialize(self.engine, config.timeout_s)
         check_locations(self.engine, self._network)
         place_pieces(self.engine, self._network, place)
         self.peers = Peers(place, config.run_dir / FAILURES)
-        self._rule = CoefficientRule.of(config.objective, data.terms, config.steps, place.device)
+        self._rule = CoefficientRule.of(config.objective, data.terms, config.num_planned_steps, place.device)
         self._guard = LossGuard(data.terms.is_task.to(place.device), config.spike_factor)
         num_micro_batches = config.batch.num_micro_batches
         self.loader = MicroBatchLoader(

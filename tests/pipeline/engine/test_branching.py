@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+REMEMBERS = ("objective.name=group_dro", "objective.step_size=0.5", "objective.normalise=log")
+RISES = ("objective.name=minimax", "objective.alpha_schedule=linear", "objective.normalise=initial")
 SETTINGS = ("schedule.total_steps=6", "checkpoint.every=3", "log.every=1", "objective.nsp=off")
 
 
@@ -19,10 +22,18 @@ def rule(run, step):
 
 
 @pytest.fixture
-def trunk(pretrain_ranks):
-    run = pretrain_ranks(*SETTINGS, "steps=3", "objective.name=average", name="trunk")
-    assert run.end()[0] == [0]
-    return run
+def start_trunk(pretrain_ranks):
+    def start_trunk(*objective):
+        run = pretrain_ranks(*SETTINGS, "steps=3", *objective, name="trunk")
+        assert run.end()[0] == [0]
+        return run
+
+    return start_trunk
+
+
+@pytest.fixture
+def trunk(start_trunk):
+    return start_trunk("objective.name=average")
 
 
 def branch(pretrain_ranks, trunk, *overrides, name):
@@ -30,10 +41,13 @@ def branch(pretrain_ranks, trunk, *overrides, name):
     return run, *run.end()
 
 
-def test_a_branch_with_the_objective_of_its_trunk_is_one_run_bit_for_bit(pretrain_ranks, trunk):
-    whole = pretrain_ranks(*SETTINGS, "steps=6", "objective.name=average", name="whole")
+@pytest.mark.parametrize("objective", [REMEMBERS, RISES])
+def test_a_branch_with_the_objective_of_its_trunk_is_one_run_bit_for_bit(
+    pretrain_ranks, start_trunk, objective
+):
+    whole = pretrain_ranks(*SETTINGS, "steps=6", *objective, name="whole")
     assert whole.end()[0] == [0]
-    run, codes, said = branch(pretrain_ranks, trunk, "objective.name=average", name="branch")
+    run, codes, said = branch(pretrain_ranks, start_trunk(*objective), *objective, name="branch")
     assert codes == [0], said
     there, here = final_parameters(whole), final_parameters(run)
     assert all((there[name] == here[name]).all() for name in there)
@@ -60,6 +74,17 @@ def test_a_branch_may_have_another_objective_and_says_so(pretrain_ranks, trunk):
     _, codes, said = branch(pretrain_ranks, trunk, "objective.name=average", name="other")
     assert codes == [2]
     assert "objective.alpha was 3.0 there and is 1.0 now" in said[0]
+
+
+def test_another_objective_knows_nothing_of_what_the_trunks_remembered(pretrain_ranks, start_trunk):
+    trunk = start_trunk(*REMEMBERS)
+    run, codes, said = branch(pretrain_ranks, trunk, *REMEMBERS, "objective.memory=0.9", name="other")
+    assert codes == [0], said
+    pooled = torch.tensor(rule(trunk, 3)["ema_sums"]) / torch.tensor(rule(trunk, 3)["ema_counts"])
+    weights = torch.softmax(0.5 * pooled.log(), 0) / pooled  # as if all weights had been alike before
+    present = torch.tensor([count > 0 for count in run.records[0]["task_count"].values()])
+    expected = torch.where(present, weights * weights.sum() / weights[present].sum(), 0.0)
+    assert list(run.records[0]["task_weight"].values()) == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_a_branch_may_not_have_other_heads_data_or_updates(pretrain_ranks, trunk):

@@ -34,12 +34,6 @@ def test_constant_stays_there():
     assert rates(name="constant", warmup_steps=4)[4:] == [1] * 16
 
 
-def test_a_run_of_the_first_steps_goes_along_the_schedule_of_all():
-    whole = rates(name="linear", warmup_steps=4)
-    factor = schedule_factor(10, name="linear", warmup_steps=4, total_steps=NUM_STEPS)
-    assert [factor(step) for step in range(10)] == whole[:10]
-
-
 def test_linear_and_cosine_fall_over_all_other_steps():
     assert rates(name="linear", warmup_steps=4)[4::4] == pytest.approx([1, 0.75, 0.5, 0.25])
     assert rates(name="cosine", warmup_steps=4)[4::4] == pytest.approx(COSINE)

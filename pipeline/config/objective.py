@@ -19,8 +19,9 @@ _OBJECTIVES_THAT_READ: dict[str, tuple[str, ...]] = {
     "memory": ("group_dro",),
     "mu": ("tchebycheff",),
     "temperature": ("dwa",),
-    "window": ("dwa", "tchebycheff", "minimax", "group_dro"),
-    "lr": ("uncertainty", "famo"),
+    "asymmetry": ("gradnorm",),
+    "window": ("dwa", "tchebycheff", "gradnorm", "minimax", "group_dro"),
+    "lr": ("uncertainty", "famo", "gradnorm"),
 }
 """By key of the section; the others are for all objectives."""
 _SCALES_THAT_READ = {"window": ("initial",)}
@@ -49,12 +50,14 @@ class ObjectiveConfig(Section):
         "uncertainty",
         "dwa",
         "famo",
+        "gradnorm",
     ] = Field(
         "minimax",
         description="average: every task alike; token_mean: every label alike; static: fixed weights; "
         "minimax: softmax(α L), detached (equation 7); excess: that of losses above a reference; "
         "group_dro: a softmax that remembers; tchebycheff: the worst ratio to the first losses, smoothed; "
-        "uncertainty, dwa, famo: weights after Kendall et al. 2018, Liu et al. 2019, Liu et al. 2023.",
+        "uncertainty, dwa, famo, gradnorm: weights after Kendall et al. 2018, Liu et al. 2019, Liu et al. "
+        "2023, Chen et al. 2018.",
     )
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,
@@ -114,15 +117,18 @@ class ObjectiveConfig(Section):
     temperature: Positive = Field(
         2.0, description="Temperature of dwa; the higher the more alike the weights."
     )
+    asymmetry: NonNegative = Field(
+        1.5, description="α of gradnorm: how strongly tasks that are slow are pulled along; at 0 not at all."
+    )
     window: Annotated[int, Field(gt=0)] = Field(
         100,
         description="Steps whose pooled losses dwa compares with those before; the objective's first ones, "
-        "by whose pooled losses tchebycheff and objective.normalise=initial measure.",
+        "by whose pooled losses tchebycheff, gradnorm and objective.normalise=initial measure.",
     )
     lr: Positive | None = Field(
         None,
-        description="Learning rate of what the objective learns itself, by Adam; if not given 0.01 of "
-        "uncertainty, 0.025 of famo.",
+        description="Learning rate of what the objective learns itself, by Adam (gradnorm: by plain steps); "
+        "if not given 0.01 of uncertainty, 0.025 of famo and gradnorm.",
     )
     estimator: Literal["auto", "batch", "ema", "two_pass"] = Field(
         "auto",
@@ -160,4 +166,9 @@ class ObjectiveConfig(Section):
             raise ValueError("static needs weights: task → weight, at least one above 0")
         if self.name == "excess" and self.reference is None and self.reference_losses is None:
             raise ValueError("excess needs a reference: a file of task → nats, a run's folder, or unigram")
+        if self.name == "gradnorm" and self.nsp == "task":
+            raise ValueError(
+                "gradnorm compares gradients in the masked-word head, where nsp=task has none; set nsp to "
+                "auxiliary or off"
+            )
         return self

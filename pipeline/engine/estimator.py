@@ -1,5 +1,6 @@
 """From global loss sums to coefficients: which losses the weights are made from, and what absence means."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from pipeline.config import ObjectiveConfig, RunConfig
 from pipeline.data.interface import LossTerms
-from pipeline.objectives import Objective, TaskStats, build_objective
+from pipeline.objectives import GRADIENTS, Objective, TaskStats, build_objective
 
 Estimator = Literal["batch", "ema", "two_pass"]
 
@@ -81,6 +82,16 @@ class CoefficientRule:
         tiny = torch.finfo(torch.float64).tiny
         return self._ema_counts**2 / self._ema_squares.clamp(min=tiny)
 
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether `after_step` is to see the gradient norms of the tasks."""
+        return GRADIENTS in self._objective.needs
+
+    @property
+    def tasks(self) -> list[int]:
+        """Which of the M terms are the T tasks."""
+        return self._is_task.nonzero().flatten().tolist()
+
     def coefficients(self, step: int, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
         """[M] coefficients, from the global sums and counts [M] that the estimator calls for.
 
@@ -112,8 +123,10 @@ class CoefficientRule:
             result[self._is_untasked] = stats.num_untasked / num_labels.clamp(min=1).to(result.dtype)
         return result
 
-    def after_step(self, step: int, sums: Tensor, step_counts: Tensor) -> None:
-        """Remember the global sums and counts [M] of a finished step."""
+    def after_step(
+        self, step: int, sums: Tensor, step_counts: Tensor, gradient_norms: Tensor | None = None
+    ) -> None:
+        """Remember the global sums and counts [M] of a finished step; the objective sees norms [T], too."""
         sums, counts = sums[self._is_task], step_counts[self._is_task]
         present = counts > 0
         self._last = torch.where(present, sums / counts.clamp(min=1), self._last)
@@ -121,7 +134,8 @@ class CoefficientRule:
         self._ema_sums = self._decay * self._ema_sums + (1 - self._decay) * sums
         self._ema_counts = self._decay * self._ema_counts + (1 - self._decay) * counts
         self._ema_squares = self._decay**2 * self._ema_squares + (1 - self._decay) ** 2 * counts
-        self._objective.after_step(self._stats(step, self._last, self._seen, step_counts))
+        stats = self._stats(step, self._last, self._seen, step_counts)
+        self._objective.after_step(replace(stats, gradient_norms=gradient_norms))
 
     def _stats(self, step: int, losses: Tensor, valid: Tensor, step_counts: Tensor) -> TaskStats:
         num_untasked = step_counts[self._is_untasked].sum()

@@ -20,6 +20,10 @@ def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
     first without a finite loss then.
     """
     counts = result.counts
+    gradient_norms = {}
+    if result.gradient_norms is not None:
+        norms = zip(terms.tasks, result.gradient_norms.tolist(), strict=True)
+        gradient_norms["task_gradient_norm"] = {name: _number(norm) for name, norm in norms if norm != 0}
     losses = result.sums / counts.clamp(min=1)
     weights = result.coefficients
     on_host = torch.stack([losses, weights, counts.to(losses.dtype)]).cpu()
@@ -39,6 +43,7 @@ def training_record(result: StepResult, terms: LossTerms) -> dict[str, Any]:
         "task_loss": {name: _number(value) for name, value in present.items()},
         "task_weight": {name: _number(value) for name, value in weight.items()},
         "task_count": {name: int(value) for name, value in count.items()},
+        **gradient_norms,
     }
 
 

@@ -12,6 +12,7 @@ from pipeline.data.interface import MicroBatch, MicroBatches
 from pipeline.engine.estimator import CoefficientRule
 from pipeline.engine.guard import LossGuard, Refusal, UpdateGate
 from pipeline.engine.launch import Place
+from pipeline.engine.task_gradients import TaskGradients
 
 _DROPOUT_STREAM = 4
 
@@ -26,6 +27,8 @@ def dropout_seed(seed: int, step: int, index: int) -> int:
 class StepResult:
     """Global figures of a step, on the device: sums [M], counts [M], coefficients [M].
 
+    `gradient_norms` [T] are those that the objective `needs`, else None: see `TaskStats`.
+
     `refusal` says why no update was made, the same on all ranks; `suspects` are those of this rank's
     micro-batches that may be the cause.
     """
@@ -39,6 +42,7 @@ class StepResult:
     grad_norm: Tensor | float
     refusal: Refusal | None
     suspects: list[int]
+    gradient_norms: Tensor | None
 
 
 class StepRunner:
@@ -71,6 +75,7 @@ class StepRunner:
         self._seed = seed
         self._place = place
         self._gradient_scale = place.world_size * self._rounds
+        self._task_gradients = TaskGradients(engine.module, rule.tasks) if rule.needs_gradients else None
 
     def run(self, step: int, *, told_to_stop: bool = False) -> StepResult:
         """Take step `step`, counted from 0; all ranks learn how many of them were told to stop."""
@@ -93,13 +98,16 @@ class StepRunner:
                 weights = self._rule.coefficients(step, round_sums, round_counts, counts)
                 used = used + weights * round_counts / denominators
             scale = (weights * self._gradient_scale / denominators).to(sums.dtype)
+            if self._task_gradients:
+                self._task_gradients.follow(batch.inputs, sums)
             self._engine.backward((scale * sums).sum())
             parts.append(sums.detach().double())
         total = self._all_reduce(torch.stack(parts).sum(dim=0))
+        gradient_norms = self._gradient_norms(counts)
         refusal, grad_norm = self._update(self._guard.judge(total, counts))
         self._guard.count(refusal)
         if refusal is None:
-            self._rule.after_step(step, total, counts)
+            self._rule.after_step(step, total, counts, gradient_norms)
         return StepResult(
             sums=total,
             counts=counts,
@@ -109,6 +117,7 @@ class StepRunner:
             grad_norm=grad_norm,
             refusal=refusal,
             suspects=[] if refusal is None else self._suspects(refusal, [i for i, _ in batches], parts),
+            gradient_norms=gradient_norms,
         )
 
     def _update(self, refusal: Refusal | None) -> tuple[Refusal | None, Tensor | float]:
@@ -178,6 +187,13 @@ class StepRunner:
     def _round_counts(self, batch: MicroBatch, counts: Tensor) -> Tensor:
         """Labels per term in the current round, over all ranks."""
         return counts if self._rounds == 1 else self._all_reduce(batch.counts.clone())
+
+    def _gradient_norms(self, counts: Tensor) -> Tensor | None:
+        """[T] ‖∇L_t‖ of the step at the shared layer, 0 where a task was not trained; None if nobody asks."""
+        if not self._task_gradients:
+            return None
+        gradients = self._all_reduce(self._task_gradients.take())
+        return torch.linalg.matrix_norm(gradients).double() / counts[self._rule.tasks].clamp(min=1)
 
     def _grad_norm_before_step(self) -> Tensor | None:
         """The gradient norm at ZeRO stage 0 in fp32, where DeepSpeed does not keep one."""

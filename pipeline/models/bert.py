@@ -57,6 +57,10 @@ class BertTaskModel(TextModel):
         """Attention and feed-forward, `num_layers` times."""
         return list(self.network.bert.encoder.layer)
 
+    def shared_layer(self) -> nn.Linear:
+        """The transform of the masked-word head."""
+        return self.network.cls.predictions.transform.dense
+
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the pooled output [B, D]."""
         self.say_once("SDPA on padded sequences")

@@ -55,6 +55,14 @@ class TaskModel(nn.Module, ABC):
         return 0
 
     @abstractmethod
+    def shared_layer(self) -> nn.Linear:
+        """The last layer that all tasks share and that treats rows one by one, each of one loss term."""
+
+    @abstractmethod
+    def row_terms(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss terms [N] of the rows that the shared layer is given for these inputs."""
+
+    @abstractmethod
     def task_losses(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Loss sums [M] fp32 (differentiable) and counts [M] int64 of the loss terms."""
 

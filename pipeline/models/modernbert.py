@@ -107,6 +107,10 @@ class ModernBertTaskModel(TextModel):
         # Two products, query with key and weight with value, two operations for each element of a piece.
         return 4 * config.hidden_size * num_unseen * num_local
 
+    def shared_layer(self) -> nn.Linear:
+        """That of the masked-word head, before its output layer."""
+        return self.network.head.dense
+
     def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The masked positions' inputs of the output layer [N, D], and the first pieces' outputs [B, D]."""
         masked, first = self._unpadded(inputs) if self._unpads else self._padded(inputs)

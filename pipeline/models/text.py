@@ -79,6 +79,10 @@ class TextModel(TaskModel):
         loss = functional.cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
         return torch.cat([sums, loss[None]]), torch.cat([counts, (labels != NO_LABEL).sum()[None]])
 
+    def row_terms(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Those of the masked pieces [N]; no vector of a sequence comes by."""
+        return inputs["loss_tasks"]
+
     def scores(self, inputs: dict[str, Tensor]) -> Scores:
         """Every masked piece, then every next-sentence label."""
         words, pooled = self.encode(inputs)

@@ -8,9 +8,10 @@ from pipeline.objectives.average import Average
 from pipeline.objectives.dwa import Dwa
 from pipeline.objectives.excess import Excess
 from pipeline.objectives.famo import Famo
+from pipeline.objectives.gradnorm import GradNorm
 from pipeline.objectives.group_dro import GroupDro
 from pipeline.objectives.initial_losses import InitialLosses
-from pipeline.objectives.interface import Objective, TaskStats
+from pipeline.objectives.interface import GRADIENTS, Objective, TaskStats
 from pipeline.objectives.minimax import Minimax
 from pipeline.objectives.normalised import Normalised
 from pipeline.objectives.static import Static
@@ -52,9 +53,12 @@ OBJECTIVES: dict[str, Builder] = {
     "uncertainty": lambda config, tasks, steps: Uncertainty(len(tasks), config.lr or 0.01),
     "dwa": lambda config, tasks, steps: Dwa(len(tasks), config.temperature, config.window),
     "famo": lambda config, tasks, steps: Famo(len(tasks), config.lr or 0.025),
+    "gradnorm": lambda config, tasks, steps: GradNorm(
+        len(tasks), _initial(config, tasks), config.asymmetry, config.lr or 0.025
+    ),
 }
 
-__all__ = ["OBJECTIVES", "Objective", "TaskStats", "build_objective"]
+__all__ = ["GRADIENTS", "OBJECTIVES", "Objective", "TaskStats", "build_objective"]
 
 
 def build_objective(config: ObjectiveConfig, task_names: Tasks, num_steps: int) -> Objective:

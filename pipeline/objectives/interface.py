@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
+
+GRADIENTS = "gradients"
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class TaskStats:
         counts: [T] n_t, labels in the whole step, whatever the losses are means over.
         valid: [T] bool, tasks that have been seen at least once.
         num_untasked: [] labels of the step that belong to no task.
+        gradient_norms: [T] ‖∇L_t‖ at the weight of a layer that all tasks share, without coefficients,
+            float64; 0 where the step did not train the task. None before the step, and if not in `needs`.
     """
 
     step: int
@@ -24,6 +27,7 @@ class TaskStats:
     counts: Tensor
     valid: Tensor
     num_untasked: Tensor
+    gradient_norms: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
@@ -38,8 +42,8 @@ class Objective(nn.Module, ABC):
     learns from global means by gradients in closed form, with an optimizer of its own.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """What `coefficients` reads beyond `TaskStats`."""
+    needs: frozenset[str] = frozenset()
+    """What it asks for beyond losses and counts: `GRADIENTS`, the gradient norms that `after_step` sees."""
 
     @abstractmethod
     def reads_losses(self, step: int) -> bool:

@@ -20,6 +20,7 @@ class WarmStart(Objective):
         self._before = before
         self._then = then
         self._start_step = start_step
+        self.needs = before.needs | then.needs
 
     def reads_losses(self, step: int) -> bool:
         """As the one whose turn it is."""

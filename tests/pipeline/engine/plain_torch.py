@@ -22,6 +22,17 @@ def train(network, data, config, num_steps):
 def step_loss(network, data, config, step):
     """Σ_t w_t L_t + nsp_weight · L_nsp over the pooled batch of a step, the weights detached."""
     num_tasks = len(data.shards.task_names)
+    word_losses, pair_losses = step_losses(network, data, config, step)
+    by_task = [losses for losses in word_losses[:num_tasks] if losses]
+    loss = _loss_of_words(config.objective, by_task, word_losses, step)
+    if config.objective.nsp == "auxiliary":
+        loss = loss + config.objective.nsp_weight * torch.cat(pair_losses).mean()
+    return loss
+
+
+def step_losses(network, data, config, step):
+    """Of the pooled batch of a step: losses per task, and of other words as the last; losses of pairs."""
+    num_tasks = len(data.shards.task_names)
     word_losses = [[] for _ in range(num_tasks + 1)]  # the last are of words without a task
     pair_losses = []
     for index in range(config.batch.num_micro_batches):
@@ -34,11 +45,7 @@ def step_loss(network, data, config, step):
         if config.objective.nsp != "off":
             labels = inputs["next_sentence_label"]
             pair_losses.append(functional.cross_entropy(pair_logits, labels, reduction="none"))
-    by_task = [losses for losses in word_losses[:num_tasks] if losses]
-    loss = _loss_of_words(config.objective, by_task, word_losses, step)
-    if config.objective.nsp == "auxiliary":
-        loss = loss + config.objective.nsp_weight * torch.cat(pair_losses).mean()
-    return loss
+    return word_losses, pair_losses
 
 
 def _loss_of_words(objective, by_task, all_words, step):

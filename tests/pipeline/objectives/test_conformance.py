@@ -4,13 +4,16 @@ Expected numbers were computed apart from this code, from the papers' formulas a
 kohpangwei/group_DRO write them, or from the paper's text (GradNorm).
 """
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.objectives.dwa import Dwa
-from pipeline.objectives.gradnorm import updated_weights
+from pipeline.objectives.gradnorm import GradNorm, updated_weights
 from pipeline.objectives.group_dro import GroupDro
+from pipeline.objectives.initial_losses import InitialLosses
 from pipeline.objectives.uncertainty import Uncertainty
 
 LOSSES = [
@@ -124,14 +127,13 @@ GRADIENT_NORMS = [
 ]
 
 
-def test_gradnorm_is_the_papers_rule():
-    """α = 1.5, rate 0.025."""
-    weights, found = torch.ones(3, dtype=torch.float64), []
-    first = torch.tensor(LOSSES[0], dtype=torch.float64)
-    for losses, norms in zip(LOSSES, GRADIENT_NORMS, strict=True):
-        now, norms_now = (torch.tensor(values, dtype=torch.float64) for values in (losses, norms))
-        weights = updated_weights(weights, norms_now, now, first, EVERY, alpha=1.5, lr=0.025)
-        found.append(weights.tolist())
+def test_gradnorm_is_the_papers_rule(stats_of):
+    """α = 1.5, rate 0.025; L(0) is the loss of the first step."""
+    objective, found = GradNorm(3, InitialLosses(3, window=1), asymmetry=1.5, lr=0.025), []
+    for step, (losses, norms) in enumerate(zip(LOSSES, GRADIENT_NORMS, strict=True)):
+        stats = stats_of(losses, step=step, norms=norms)
+        objective.after_step(stats)
+        found.append(objective.coefficients(stats).tolist())
     assert np.array(found) == close(
         [
             [1.029289, 1.016736, 0.953975],
@@ -155,11 +157,19 @@ def test_gradnorm_moves_as_autograd_moves_it():
     torch.testing.assert_close(found, 3 * moved / moved.sum())
 
 
-def test_gradnorm_leaves_out_an_absent_task_and_no_weight_goes_below_zero():
+@pytest.mark.parametrize("norm", [0.0, math.inf, math.nan])
+def test_gradnorm_keeps_the_weight_of_a_task_whose_gradient_is_not_known(stats_of, norm):
+    objective = GradNorm(3, InitialLosses(3, window=1), asymmetry=1.5, lr=0.025)
+    stats = stats_of([5.0, 5.0, 5.0], norms=[1.0, 3.0, norm])
+    objective.after_step(stats)
+    assert objective.coefficients(stats).tolist() == pytest.approx([3 * w / 2.95 for w in (1.025, 0.925, 1)])
+
+
+def test_gradnorm_leaves_out_an_absent_task_and_lets_no_weight_vanish():
     weights = torch.tensor([0.1, 1.4, 1.5], dtype=torch.float64)
     losses, norms = torch.tensor([5.0, 5.0, 9.0]), torch.tensor([40.0, 1.0, 7.0])
     present = torch.tensor([True, True, False])
     found = updated_weights(weights, norms, losses, losses, present, alpha=1.5, lr=0.1)
-    assert found[0] == 0
+    assert found[0] / found[2] == pytest.approx(0.001 / 1.5)
     assert found[2] / found[1] == pytest.approx(1.5 / (1.4 + 0.1))
     assert found.sum() == pytest.approx(3)

@@ -30,6 +30,8 @@ SETTINGS = {
     "dwa": {"window": 2},
     "famo": {},
     "famo, warm": {"start_step": 2},
+    "gradnorm": {"window": 1},
+    "gradnorm, warm": {"window": 3, "start_step": 2},
 }
 SUM_IS_ONE = [
     *("average", "token_mean", "static", "minimax", "minimax, tempered and scheduled", "minimax, theorem"),
@@ -173,5 +175,5 @@ def take_step(rule, step, losses, counts):
     count = counts[step]
     sums = losses[step] * count
     found = rule.coefficients(step, sums if rule.needs_losses(step) else None, count, count)
-    rule.after_step(step, sums, count)
+    rule.after_step(step, sums, count, losses[step])
     return found

@@ -1,10 +1,17 @@
 """Gradients per task come out of the one backward pass, and gradnorm makes its weights of them."""
 
+import json
+
 import pytest
 import torch
 
+from pipeline.assembly import text_data
 from pipeline.config import ObjectiveConfig
+from pipeline.engine.task_gradients import TaskGradients
 from pipeline.objectives.gradnorm import updated_weights
+
+from .saved import FIRST_STEPS, checkpoint
+from .small_runs import fresh_model, run_config
 
 LR = 0.5
 GRADNORM = {"name": "gradnorm", "lr": LR, "window": 1}
@@ -68,6 +75,77 @@ def test_a_task_was_absent_and_another_lay_in_several_micro_batches(results):
     counts = [step["counts"] for step in results["stage1"]["steps"]]
     assert any(count == 0 for step in counts for count in step)
     assert max(max(step) for step in counts) > 20
+
+
+def test_whatever_multiplies_the_losses_on_their_way_to_the_backward_pass_is_divided_out(shards):
+    config = run_config({"batch": {"global_size": 8, "micro_size": 8}, **ANY_WORD}, shards)
+    data = text_data(config)
+    model = fresh_model(config, data).eval()
+    inputs = data.micro_batch(0, 0).inputs
+    gradients = TaskGradients(model, range(len(data.terms.tasks)))
+
+    def found(factors):
+        sums, _ = model(inputs)
+        gradients.follow(inputs, sums)
+        (torch.tensor(factors) * sums).sum().backward()
+        return gradients.take()
+
+    plain = found([1.0] * len(data.terms))
+    scaled = found([2.0**-9, 2.0**16, 0.0] * 3 + [2.0**16] * (len(data.terms) - 9))
+    untrained = [2, 5, 8]
+    assert not scaled[untrained].any()
+    others = [task for task in range(9) if task not in untrained]
+    torch.testing.assert_close(scaled[others], plain[others])
+    assert (torch.linalg.matrix_norm(plain) > 0.01).sum() > 6
+
+
+class Run:
+    """What a run of 4 steps left."""
+
+    def __init__(self, folder, name):
+        self._folder, self._name = folder, name
+
+    def rule(self, step):
+        manifest = checkpoint(self._folder, self._name, step) / "manifest.json"
+        return json.loads(manifest.read_text())["rule"]
+
+    def last_steps(self, column):
+        lines = (self._folder / self._name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)[column] for line in lines[-2:]]
+
+
+@pytest.fixture(scope="module")
+def runs(shards, tmp_path_factory, run_worker):
+    """Of 2 ranks, by name: one that never stops, others that go on from its half, some with a bad step 3."""
+    folder = tmp_path_factory.mktemp("gradnorm")
+    half = str(checkpoint(folder, "whole", FIRST_STEPS))
+    config = {"objective": GRADNORM, "on_nonfinite": "skip", "checkpoint": {"every": 1, "keep_last": 9}}
+    cases = [{"name": "whole", "stage": 1, "start": None}]
+    cases += [{"name": f"half-{stage}", "stage": stage, "start": half} for stage in (0, 1, 3)]
+    cases += [
+        {"name": f"bad-{kind}", "stage": 1, "start": None, "poison": [kind, [3], 2]}
+        for kind in ("loss", "gradient")
+    ]
+    cases = [case | {"out_dir": str(folder), "config": config} for case in cases]
+    (folder / "cases.json").write_text(json.dumps(cases))
+    run_worker("training_worker.py", folder / "cases.json", shards, world_size=2)
+    return {case["name"]: Run(folder, case["name"]) for case in cases}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_a_run_that_goes_on_at_any_stage_has_the_weights_and_the_norms_of_one_that_never_stopped(runs, stage):
+    whole, resumed = runs["whole"], runs[f"half-{stage}"]
+    for column in ("task_weight", "task_gradient_norm"):
+        for expected, found in zip(whole.last_steps(column), resumed.last_steps(column), strict=True):
+            assert found == pytest.approx(expected, rel=1e-4)
+    assert max(whole.last_steps("task_weight")[0].values()) > 1.01
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_step_whose_update_is_refused_leaves_no_trace_in_the_weights(runs, kind):
+    run = runs[f"bad-{kind}"]
+    assert run.rule(2) == run.rule(3) != run.rule(4)
+    assert all(norm > 0 for norm in run.last_steps("task_gradient_norm")[1].values())
 
 
 def test_next_sentence_prediction_as_a_task_is_refused():

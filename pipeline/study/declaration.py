@@ -1,6 +1,8 @@
 """What a study file says: the runs that are compared, and what they are compared on."""
 
+import re
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from data_prep.errors import UserError, nearest
 from pipeline.config.section import Section
 
-Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+_NAME = r"^\w[\w.-]*$"
+Name = Annotated[str, Field(pattern=_NAME)]
 Overrides = dict[str, Any]
 """Keys of a run file, such as `objective.alpha`, with their values."""
 
@@ -34,11 +37,32 @@ class ArmConfig(Section):
     )
     trunk: str | None = Field(None, description="Trunk that the arm goes on from; step 0 if not given.")
     overrides: Overrides = Field({}, description="Keys of the run file that are the arm's own.")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {},
+        description="Key of the run file → values. The arm becomes a group, with an arm for each "
+        "combination: dwa with optimizer.lr: [0.001, 0.002] becomes dwa_0.001 and dwa_0.002.",
+    )
     equal_compute: bool = Field(
         False,
         description="Where its steps do not cost what those of the first baseline do, run it once more with "
         "as many steps as cost the same in all.",
     )
+
+    def expanded(self, name: str) -> dict[str, "ArmConfig"]:
+        """The arms that `grid` makes of the arm, by their names; only itself if it has none."""
+        if not self.grid:
+            return {name: self}
+        arms = {}
+        for values in product(*self.grid.values()):
+            title = "_".join([name, *map(str, values)])
+            if not re.match(_NAME, title):
+                raise ValueError(
+                    f'{name}.grid: "{title}" is no name of an arm; write it as an arm of its own'
+                )
+            overrides = self.overrides | dict(zip(self.grid, values, strict=True))
+            changes = {"group": self.group or name, "overrides": overrides, "grid": {}}
+            arms[title] = self.model_copy(update=changes)
+        return arms
 
 
 class EvaluationConfig(Section):
@@ -83,6 +107,17 @@ class StudyConfig(Section):
         if twice:
             raise ValueError(f"{twice[0]} stands there twice")
         return values
+
+    @field_validator("arms")
+    @classmethod
+    def _expands_grids(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        expanded: dict[str, ArmConfig] = {}
+        for name, arm in arms.items():
+            for title, each in arm.expanded(name).items():
+                if title in expanded:
+                    raise ValueError(f"two arms are called {title}; rename one")
+                expanded[title] = each
+        return expanded
 
     @model_validator(mode="after")
     def _names_what_there_is(self) -> "StudyConfig":

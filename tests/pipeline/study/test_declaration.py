@@ -24,6 +24,22 @@ def refusal(study):
         ({"seeds": []}, "seeds: list should have at least 1 item"),
         ({"baselines": ["avrage"]}, 'baselines: no arm or group "avrage"; did you mean "average"?'),
         ({"arms": {"a b": {}}}, "arms.a b"),
+        (
+            {"arms": {"average": {"grid": {"seed": [1, 2]}}}},
+            "seed is not for a study to override; name it in",
+        ),
+        (
+            {"arms": {"average": {"grid": {"steps": []}}}},
+            "arms.average.grid.steps: list should have at least",
+        ),
+        (
+            {"arms": {"average": {"grid": {"data.path": ["a/b"]}}}},
+            '"average_a/b" is no name of an arm; write',
+        ),
+        (
+            {"arms": {"m": {"grid": {"objective.alpha": [1]}}, "m_1": {}}},
+            "arms: two arms are called m_1; rename one",
+        ),
         ({"overrides": {"seed": 3}}, "overrides: seed is not for a study to override; name it in seeds"),
     ],
 )
@@ -53,6 +69,25 @@ def test_a_mistake_is_told_with_its_place(study, change, said):
 def test_a_mistake_in_an_arm_is_told_with_its_name(study, change, said):
     study.content["arms"]["minimax"] = change
     assert said in refusal(study)
+
+
+def test_a_grid_makes_an_arm_of_each_combination(study):
+    grid = {"objective.alpha": [0.3, 1.0], "optimizer.lr": [0.001, 0.002]}
+    study.content["arms"]["minimax"] = {"overrides": {"objective.name": "minimax"}, "grid": grid}
+    study.write()
+    arms = load_study(study.source, study.folder / "out").config.arms
+    expanded = {name: arm for name, arm in arms.items() if arm.group == "minimax"}
+    assert list(expanded) == [
+        "minimax_0.3_0.001",
+        "minimax_0.3_0.002",
+        "minimax_1.0_0.001",
+        "minimax_1.0_0.002",
+    ]
+    assert expanded["minimax_1.0_0.001"].overrides == {
+        "objective.name": "minimax",
+        "objective.alpha": 1.0,
+        "optimizer.lr": 0.001,
+    }
 
 
 def test_a_trunk_leaves_the_arms_something_to_do(study):

@@ -50,8 +50,9 @@ def identity_of(run: Run) -> dict[str, Any]:
 
 
 def digest(identity: dict[str, Any]) -> str:
-    """SHA-256 of what a run is made of."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what a run is made of. A key that is not set counts as little as one that is not there."""
+    given = {key: value for key, value in identity.items() if value is not None}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

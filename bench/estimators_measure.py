@@ -13,9 +13,10 @@ from pipeline.assembly import text_data
 from pipeline.config import ObjectiveConfig, RunConfig
 from pipeline.data.interface import LossTerms, MicroBatches
 from pipeline.engine.estimator import CoefficientRule
+from pipeline.engine.job import Job
 from pipeline.engine.launch import Place
 from pipeline.engine.step import dropout_seed
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 from pipeline.models.interface import TaskModel
 
 EXACT, EMA, REDRAWN = "exact", "ema", "exact, other masks"

@@ -71,9 +71,10 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
     from pipeline.assembly import text_data
     from pipeline.config import CheckpointConfig
+    from pipeline.engine.job import Job
     from pipeline.engine.launch import join_ranks
     from pipeline.engine.saving import CheckpointSaver
-    from pipeline.engine.training import Job, TrainingRun
+    from pipeline.engine.training import TrainingRun
 
     place = join_ranks()
     shards = options.shards or prepare(scratch / "text", sequence_length=options.length)

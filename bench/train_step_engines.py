@@ -11,10 +11,11 @@ from pipeline.config import RunConfig
 from pipeline.data.text import NSP
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.guard import LossGuard, UpdateGate
+from pipeline.engine.job import Job
 from pipeline.engine.launch import Place
 from pipeline.engine.schedule import build_schedule
 from pipeline.engine.step import StepResult, StepRunner
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 from pipeline.models.bert import BertTaskModel
 from pipeline.optimizers import build_optimizer
 

@@ -13,10 +13,10 @@ from pipeline.data.shards import Shards
 from pipeline.data.text import TextData, task_quotas
 from pipeline.engine.activation_checkpointing import num_checkpointed
 from pipeline.engine.ds_config import ds_settings_of
+from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks, launched_rank, launched_world_size
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.resume import find_start, locate_start
-from pipeline.engine.training import Job
 from pipeline.models.text import TextModel
 from pipeline.models.warm_start import load_folder
 from pipeline.objectives import build_objective

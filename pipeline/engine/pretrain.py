@@ -7,12 +7,13 @@ from pathlib import Path
 from pipeline.engine.alone import training_alone
 from pipeline.engine.checkpoint import read_manifest
 from pipeline.engine.compilation import check_compiler
+from pipeline.engine.job import Job
 from pipeline.engine.metrics import PROFILE, TENSORBOARD
 from pipeline.engine.preflight import check_agreement, facts_of
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.records import RECORDS
 from pipeline.engine.resume import find_sound_start, find_start
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 from pipeline.engine.wandb_run import check_wandb_installed, forget_wandb_run
 
 

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,6 @@ import torch
 
 from data_prep.durable import write_durably
 from data_prep.errors import UserError
-from pipeline.config import RunConfig
-from pipeline.data.interface import TrainData
 from pipeline.data.loader import MicroBatchLoader
 from pipeline.engine import workarounds
 from pipeline.engine.activation_checkpointing import checkpoint_layers
@@ -28,7 +24,7 @@ from pipeline.engine.ds_config import complete_ds_config
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.figures import estimator_record, learning_rates, memory_record, training_record
 from pipeline.engine.guard import LossGuard, UpdateGate
-from pipeline.engine.launch import Place
+from pipeline.engine.job import Job
 from pipeline.engine.metrics import RunLog
 from pipeline.engine.nonfinite import incident_record, respond
 from pipeline.engine.optimizer_state import (
@@ -50,29 +46,7 @@ from pipeline.engine.step import StepResult, StepRunner
 from pipeline.engine.stop import StopRequest
 from pipeline.engine.utilisation import Utilisation
 from pipeline.engine.validation import validation_record
-from pipeline.models.interface import TaskModel
 from pipeline.optimizers import build_optimizer
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be trained, and where.
-
-    `ds_settings` is the checked DeepSpeed JSON. `model` is initialised alike on all ranks; `model_recipe` is
-    what it was built from beside the configuration, and is kept in checkpoints. `flops_per_token`, those of a
-    forward and backward pass, are for the log, which says nothing of FLOPs where they are not counted.
-    `initialise` is called where the run begins at step 0: it gives parameters of `model` other values, and
-    says in a line what it did.
-    """
-
-    config: RunConfig
-    ds_settings: dict[str, Any]
-    data: TrainData
-    model: TaskModel
-    model_recipe: dict[str, Any]
-    place: Place
-    flops_per_token: float | None = None
-    initialise: Callable[[], str] | None = None
 
 
 class TrainingRun:

@@ -21,7 +21,8 @@ from estimators_measure import bench_config, fresh_model, in_micro_batches, meas
 from train_step_cases import Sizes
 from pipeline.assembly import text_data
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.job import Job
+from pipeline.engine.training import TrainingRun
 
 estimators_measure.LEARNING_RATE = 1e-30
 shards, place, sizes = Path(sys.argv[1]), join_ranks(), Sizes("tiny", 1100, 48, 8, 8, "fp32", 3)

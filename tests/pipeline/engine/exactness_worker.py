@@ -10,8 +10,9 @@ import plain_torch
 from small_runs import fresh_model, full_parameters, run_config
 
 from pipeline.assembly import text_data
+from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 
 NUM_TASKS = 9
 SMALL_CUTS = {"stage3_param_persistence_threshold": 0, "sub_group_size": 3_000}

@@ -10,8 +10,9 @@ import torch
 from small_runs import fresh_model, full_parameters, run_config
 
 from pipeline.assembly import text_data
+from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 
 
 def norms_by_separate_passes(model, data, config, step):

@@ -9,8 +9,9 @@ import torch
 from small_runs import fresh_model, full_parameters, run_config
 
 from pipeline.assembly import text_data
+from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 
 
 class Runs:

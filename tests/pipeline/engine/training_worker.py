@@ -9,8 +9,9 @@ import torch
 
 from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.config import RunConfig
+from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks
-from pipeline.engine.training import Job, TrainingRun
+from pipeline.engine.training import TrainingRun
 
 
 def train(case, shards, place):

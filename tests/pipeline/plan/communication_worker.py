@@ -25,9 +25,10 @@ import deepspeed  # noqa: E402, F401  # before the ranks are forked
 
 from pipeline.assembly import build_model, text_data, text_recipe  # noqa: E402
 from pipeline.engine.ds_config import ds_settings_of  # noqa: E402
+from pipeline.engine.job import Job  # noqa: E402
 from pipeline.engine.launch import join_ranks  # noqa: E402
 from pipeline.engine.ranks import gather  # noqa: E402
-from pipeline.engine.training import Job, TrainingRun  # noqa: E402
+from pipeline.engine.training import TrainingRun  # noqa: E402
 from pipeline.run_file import load_config  # noqa: E402
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"

@@ -33,6 +33,7 @@ _LEFT_OUT = {
 """Keys of zero_optimization that the figures of stage 3 do not follow, and what that means."""
 _COUNT_BYTES, _SUM_BYTES = 8, 8
 """Task counts are int64, task sums fp64."""
+_TASK_GRADIENT_BYTES = 4
 _NUM_FLAGS = 2
 """What travels with the counts: the step's tokens, and how many ranks were told to stop."""
 
@@ -42,7 +43,8 @@ class CommunicationCase:
     """What traffic depends on, but for the stage.
 
     `weight_bytes` is the size of a working weight, `reduced_bytes` that of a gradient on its way, `zero` the
-    section of the DeepSpeed JSON with every key.
+    section of the DeepSpeed JSON with every key. `task_gradients` are the elements of the gradients that an
+    objective asks for, those of all tasks.
     """
 
     layout: Layout
@@ -50,6 +52,7 @@ class CommunicationCase:
     weight_bytes: int
     reduced_bytes: int
     zero: Any
+    task_gradients: int = 0
 
 
 def step_traffic(case: CommunicationCase, stage: int) -> list[Traffic]:
@@ -67,7 +70,10 @@ def left_out(section: dict[str, Any]) -> list[str]:
 
 
 def _task_traffic(case: CommunicationCase) -> list[Traffic]:
-    """Counts before the first forward pass, sums before the weights and after the last backward pass."""
+    """Counts before the first forward pass, sums before the weights and after the last backward pass.
+
+    After that one also what the ranks have of the gradients of the tasks, where the objective asks for them.
+    """
     batch = case.batch
     counts, sums = case.layout.num_terms * _COUNT_BYTES, case.layout.num_terms * _SUM_BYTES
     num_bytes, num_messages = counts + _NUM_FLAGS * _COUNT_BYTES + sums, 2
@@ -75,7 +81,11 @@ def _task_traffic(case: CommunicationCase) -> list[Traffic]:
         every_round = batch.estimator == "batch" and batch.rounds > 1
         num_bytes += batch.rounds * (counts + sums) if every_round else sums
         num_messages += 2 * batch.rounds if every_round else 1
-    return [Traffic("task losses", "all_reduce", num_bytes, num_messages, batch.world_size)]
+    traffic = [Traffic("task losses", "all_reduce", num_bytes, num_messages, batch.world_size)]
+    if case.task_gradients:
+        num_bytes = _TASK_GRADIENT_BYTES * case.task_gradients
+        traffic.append(Traffic("task gradients", "all_reduce", num_bytes, 1, batch.world_size))
+    return traffic
 
 
 def _stage_0(case: CommunicationCase, stage: int) -> list[Traffic]:

@@ -36,9 +36,24 @@ class Utilisation:
 Speed = Throughput | Utilisation
 
 
-def step_s(speed: Speed, batch: BatchPlan, counts: PassCounts, tokens: float) -> float:
-    """Seconds of a step: its rounds, one after the other. `tokens` is those of a micro-batch."""
-    return batch.rounds * speed.micro_batch_s(counts, tokens, extra_forward=batch.extra_forward)
+@dataclass(frozen=True)
+class Duration:
+    """Seconds of a step after the warm start, and of all steps."""
+
+    step_s: float
+    run_s: float
+
+
+def duration(speed: Speed, batch: BatchPlan, counts: PassCounts, tokens: float, num_steps: int) -> Duration:
+    """How long steps take: the rounds of each, one after the other. `tokens` is those of a micro-batch."""
+    usual_s, longer_s = (
+        batch.rounds * speed.micro_batch_s(counts, tokens, extra_forward=extra) for extra in (False, True)
+    )
+    num_longer = batch.num_extra_forward(0, num_steps)
+    return Duration(
+        step_s=longer_s if batch.extra_forward else usual_s,
+        run_s=(num_steps - num_longer) * usual_s + num_longer * longer_s,
+    )
 
 
 def speed_of(throughput: float | None, mfu: float | None, peak_tflops: float | None) -> Speed | None:

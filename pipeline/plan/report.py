@@ -74,8 +74,8 @@ def plan_to_dict(plan: RunPlan, network: Network | None = None) -> dict[str, Any
         "refused_stages": plan.refusals,
         "checkpoint": {**asdict(plan.checkpoint), "total": plan.checkpoint.total},
         "steps": plan.config.steps,
-        "step_s": plan.step_s,
-        "run_s": None if plan.step_s is None else plan.step_s * plan.config.steps,
+        "step_s": plan.duration.step_s if plan.duration else None,
+        "run_s": plan.duration.run_s if plan.duration else None,
     }
 
 
@@ -103,7 +103,12 @@ def _batch_facts(plan: RunPlan) -> dict[str, str]:
     batch = plan.batch
     idle = f"{batch.num_idle} of {batch.world_size} ranks idle in the last round"
     use = f"; {idle}: {batch.busy_share:.0%} of their time is used" if batch.num_idle else ""
-    extra = ", a forward pass more for each" if batch.extra_forward else ""
+    extra = ""
+    if batch.extra_forward:
+        extra = ", a forward pass more for each"
+        extra += f" from step {batch.start_step:,} on" if batch.start_step else ""
+    if batch.needs_gradients:
+        extra = f", with the gradients of {len(plan.case.tasks)} tasks"
     return {
         "a step": f"{batch.global_size:,} sequences = {batch.num_micro_batches} micro-batches of "
         f"{batch.micro_size}, {_amount(plan.tokens_per_step)} tokens",
@@ -220,12 +225,12 @@ def _checkpoint_facts(plan: RunPlan) -> dict[str, str]:
 def _time_facts(plan: RunPlan) -> dict[str, str]:
     total_flops = plan.counts.flops * plan.batch.num_micro_batches * plan.config.steps
     facts = {"the run": f"{_amount(total_flops)}FLOPs of the model in {plan.config.steps:,} steps"}
-    if plan.step_s is None:
+    if plan.duration is None:
         facts["duration"] = "give --throughput, or --mfu and --peak-tflops"
         return facts
-    run_s = plan.step_s * plan.config.steps
+    step_s, run_s = plan.duration.step_s, plan.duration.run_s
     rank_hours = run_s / 3600 * plan.batch.world_size
-    facts["a step"] = f"{plan.step_s:.3g} s, {_amount(plan.tokens_per_step / plan.step_s)} tokens/s in all"
+    facts["a step"] = f"{step_s:.3g} s, {_amount(plan.tokens_per_step / step_s)} tokens/s in all"
     facts["duration"] = f"{_duration(run_s)}, {rank_hours:,.{0 if rank_hours > 10 else 1}f} rank hours"
     return facts
 

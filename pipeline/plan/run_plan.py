@@ -13,7 +13,7 @@ from pipeline.engine.refusals import refusal_of_settings
 from pipeline.plan.batch import BatchPlan, plan_batch
 from pipeline.plan.checkpoint import CheckpointSize, checkpoint_size, count_moments, planned_optimizer
 from pipeline.plan.communication import CommunicationCase, left_out, step_traffic
-from pipeline.plan.duration import Speed, step_s
+from pipeline.plan.duration import Duration, Speed, duration
 from pipeline.plan.layout import layout_of
 from pipeline.plan.memory import MemoryCase, StageMemory, stage_memory
 from pipeline.plan.simulation import (
@@ -44,6 +44,8 @@ class PlannedCase:
     tokens_per_sequence: float
     num_masked: int
     groups: list[TaskGroup] | None
+    tasks: tuple[int, ...]
+    """The loss terms that the objective weighs."""
     make: MakeCase
 
 
@@ -67,7 +69,8 @@ class RunPlan:
     """What stage 3's traffic does not follow, though the JSON asks for it."""
     refusals: dict[int, str]
     checkpoint: CheckpointSize
-    step_s: float | None
+    duration: Duration | None
+    """None where no speed is given."""
     offloads: bool
     """Whether the JSON moves something to the host, which the figures leave out."""
     num_recomputed: int
@@ -110,10 +113,12 @@ def plan_run(
         parameters = count_parameters(model.network)
         num_recomputed = num_checkpointed(model.layers(), ds_settings, config.deepspeed)
         checkpoint_layers(model.layers(), ds_settings)
+        shared_weight = model.shared_layer().weight.numel()
         layout = layout_of(model, inputs, planned_optimizer(model, config.optimizer, model.hidden_matrices()))
     prepare = (lambda model: checkpoint_layers(model.layers(), ds_settings)) if num_recomputed else None
-    counts = count_pass(case.make, dtype, device, prepare)
     batch = plan_batch(config, world_size)
+    gradients_of = case.tasks if batch.needs_gradients else ()
+    counts = count_pass(case.make, dtype, device, prepare, gradients_of)
     num_moments = count_moments(model, config.optimizer)
     section = ds_settings.get("zero_optimization", {})
     accumulated = ds_settings.get("data_types", {}).get("grad_accum_dtype", config.precision)
@@ -139,9 +144,11 @@ def plan_run(
             weight_bytes=dtype.itemsize,
             reduced_bytes=_TYPES[ds_settings.get("communication_data_type", config.precision)].itemsize,
             zero=_zero_config(section, stage),
+            task_gradients=len(gradients_of) * shared_weight,
         )
         return step_traffic(communication_case, stage)
 
+    tokens_per_micro_batch = config.batch.micro_size * case.tokens_per_sequence
     return RunPlan(
         config=config,
         device=device,
@@ -156,9 +163,7 @@ def plan_run(
         left_out=left_out(section),
         refusals=refusals,
         checkpoint=checkpoint_size(parameters, num_moments),
-        step_s=step_s(speed, batch, counts, config.batch.micro_size * case.tokens_per_sequence)
-        if speed
-        else None,
+        duration=duration(speed, batch, counts, tokens_per_micro_batch, config.steps) if speed else None,
         offloads=any(f"offload_{part}" in section for part in ("optimizer", "param"))
         or bool(ds_settings.get(SECTION, {}).get("cpu_checkpointing")),
         num_recomputed=num_recomputed,

@@ -5,7 +5,7 @@ counted follows the model, whatever the model is, and needs neither a GPU nor me
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.engine.task_gradients import TaskGradients
 from pipeline.models.interface import TaskModel
 from pipeline.plan.gpu_operations import gpu_operations
 
@@ -42,7 +43,7 @@ class PassCounts:
     flops: int
     """Model FLOPs: attention counts where it sees."""
     hardware_flops: int
-    """With dense attention, and with layers that run again in the backward pass."""
+    """With dense attention, with layers that run again in the backward pass, and with gradients of tasks."""
     activation_bytes: int
     """With each gradient dropped as soon as its parameter has it."""
     activation_and_gradient_bytes: int
@@ -66,7 +67,11 @@ def count_parameters(network: nn.Module) -> ParameterCounts:
 
 
 def count_pass(
-    make: MakeCase, dtype: torch.dtype, device: Device, prepare: Callable[[TaskModel], None] | None = None
+    make: MakeCase,
+    dtype: torch.dtype,
+    device: Device,
+    prepare: Callable[[TaskModel], None] | None = None,
+    gradients_of: Sequence[int] = (),
 ) -> PassCounts:
     """Simulate a training pass of what `make` makes, with weights in `dtype`.
 
@@ -75,6 +80,7 @@ def count_pass(
         dtype: of the working weights.
         device: whose choice of operations is followed.
         prepare: what has layers of the model run again, if anything.
+        gradients_of: loss terms whose gradients at the shared layer are made beside the model's.
     """
 
     def make_prepared(keep_logits: bool) -> tuple[TaskModel, dict[str, Tensor]]:
@@ -85,23 +91,32 @@ def count_pass(
 
     forward_flops, dense_flops, unseen_flops = _dense_flops(make, dtype)
     flops = dense_flops - _PASSES * unseen_flops
-    hardware_flops = _dense_flops(make_prepared, dtype)[1] if prepare else dense_flops
-    return PassCounts(forward_flops, flops, hardware_flops, *_peak_bytes(make_prepared, dtype, device))
+    does_more = prepare or gradients_of
+    hardware_flops = _dense_flops(make_prepared, dtype, gradients_of)[1] if does_more else dense_flops
+    peak_bytes = _peak_bytes(make_prepared, dtype, device, gradients_of)
+    return PassCounts(forward_flops, flops, hardware_flops, *peak_bytes)
 
 
-def count_flops(make: MakeCase, dtype: torch.dtype = torch.float32) -> tuple[int, int]:
-    """Model FLOPs of the forward pass, and of forward and backward pass, of what `make` makes."""
-    forward_flops, flops, unseen_flops = _dense_flops(make, dtype)
+def count_flops(
+    make: MakeCase, dtype: torch.dtype = torch.float32, gradients_of: Sequence[int] = ()
+) -> tuple[int, int]:
+    """Model FLOPs of the forward pass, and of forward and backward pass, of what `make` makes.
+
+    The latter with those of the gradients of loss terms at the shared layer, if there are to be some.
+    """
+    forward_flops, flops, unseen_flops = _dense_flops(make, dtype, gradients_of)
     return forward_flops - unseen_flops, flops - _PASSES * unseen_flops
 
 
-def _dense_flops(make: MakeCase, dtype: torch.dtype) -> tuple[int, int, int]:
+def _dense_flops(
+    make: MakeCase, dtype: torch.dtype, gradients_of: Sequence[int] = ()
+) -> tuple[int, int, int]:
     """As `count_flops`, with all pairs of attention; then those of the forward pass for pairs unseen."""
     flops = FlopCounterMode(display=False)
     with without_data(dtype):
         model, inputs = make(True)
         with flops, sdpa_kernel(SDPBackend.MATH):
-            loss = _loss(model, inputs)
+            loss = _loss(model, inputs, gradients_of)
             forward_flops = flops.get_total_flops()
             loss.backward()
     return forward_flops, flops.get_total_flops(), model.unseen_flops(inputs)
@@ -120,7 +135,9 @@ def without_data(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _peak_bytes(make: MakeCase, dtype: torch.dtype, device: Device) -> tuple[int, int]:
+def _peak_bytes(
+    make: MakeCase, dtype: torch.dtype, device: Device, gradients_of: Sequence[int]
+) -> tuple[int, int]:
     """The most that is held at one time, without the gradients that parameters have, and with them."""
     with without_data(dtype), ExitStack() as modes:
         model, inputs = make(False)
@@ -130,12 +147,15 @@ def _peak_bytes(make: MakeCase, dtype: torch.dtype, device: Device) -> tuple[int
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(memory.set_gradient_aside)
-        _loss(model, inputs).backward()
+        _loss(model, inputs, gradients_of).backward()
         return memory.peak_bytes_of_others, memory.peak_bytes
 
 
-def _loss(model: TaskModel, inputs: dict[str, Tensor]) -> Tensor:
+def _loss(model: TaskModel, inputs: dict[str, Tensor], gradients_of: Sequence[int]) -> Tensor:
+    gradients = TaskGradients(model, gradients_of) if gradients_of else None
     sums, _ = model.train().task_losses(inputs)
+    if gradients:
+        gradients.follow(inputs, sums)
     return sums.sum()
 
 

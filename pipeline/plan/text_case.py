@@ -10,7 +10,7 @@ from data_prep.tagging.tag_map import load_tag_map
 from pipeline.assembly import TextRecipe, build_model, text_recipe, warm_start_of
 from pipeline.config import RunConfig
 from pipeline.data.shards import Shards
-from pipeline.data.text import check_next_sentence, task_quotas
+from pipeline.data.text import check_next_sentence, loss_terms, task_quotas
 from pipeline.data.text_plan import masked_per_sequence, text_inputs, tokens_per_sequence
 from pipeline.models.text import TextModel
 from pipeline.plan.loss_shapes import LossShapes
@@ -85,6 +85,7 @@ def _case(
 ) -> PlannedCase:
     num_sequences = config.batch.micro_size
     num_masked = max(1, round(num_sequences * masked))
+    terms = loss_terms(recipe.task_names, config.masking, config.objective)
 
     def make(keep_logits: bool) -> tuple[TextModel, dict[str, Tensor]]:
         with no_init_weights():  # drawing them may look at what was drawn, and here are no values
@@ -94,4 +95,5 @@ def _case(
         network.set_output_embeddings(LossShapes(network.get_output_embeddings(), keep_logits=keep_logits))
         return model, text_inputs(num_sequences, recipe.sequence_length, num_masked)
 
-    return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, make)
+    tasks = tuple(terms.is_task.nonzero().flatten().tolist())
+    return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, tasks, make)

@@ -57,6 +57,7 @@ CASES = {
     "stage0-muon": Case(0, 1, [*AVERAGE, *MUON]),
     "stage1": Case(1, 2, AVERAGE),
     "stage1-batch": Case(1, 3, BATCH),
+    "stage1-gradnorm": Case(1, 2, ["objective.name=gradnorm"], world_size=3),
     "stage1-lamb": Case(1, 1, [*TWO_PASS, *LAMB]),
     "stage1-modernbert-muon": Case(1, 1, [*MODERNBERT, *MUON], world_size=3),
     "stage2-ema": Case(2, 2, EMA, world_size=3),

@@ -3,8 +3,10 @@
 import json
 import re
 from collections import Counter
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from data_prep.errors import UserError
 from data_prep.schema import read_manifest
@@ -12,6 +14,7 @@ from pipeline.assembly import text_data
 from pipeline.data.order import StepOrder
 from pipeline.data.text import task_quotas
 from pipeline.plan.duration import Throughput, Utilisation, speed_of
+from pipeline.plan.report import print_plan
 from pipeline.plan.tasks import scarcest
 from pipeline.run_file import load_config
 
@@ -67,9 +70,35 @@ def test_average_needs_no_extra_pass(plan_of):
 def test_a_step_takes_its_rounds_at_the_given_speed(plan_of):
     overrides = [*NARROW, "batch.micro_size=4", "objective.estimator=two_pass"]
     plan = plan_of("tiny", overrides, 3, speed=Throughput(1000.0))
-    assert plan.step_s == pytest.approx(3 * 4 * 128 / 1000)
+    assert plan.duration.step_s == pytest.approx(3 * 4 * 128 / 1000)
     plan = plan_of("tiny", overrides, 3, speed=Utilisation(0.5, 2.0))
-    assert plan.step_s == pytest.approx(3 * (plan.counts.flops + plan.counts.forward_flops) / 1e12)
+    assert plan.duration.step_s == pytest.approx(3 * (plan.counts.flops + plan.counts.forward_flops) / 1e12)
+    assert plan.duration.run_s == pytest.approx(20 * plan.duration.step_s)
+
+
+def test_an_extra_forward_pass_is_priced_from_the_step_on_that_has_it(plan_of):
+    overrides = [*NARROW, "steps=20", "objective.estimator=two_pass", "objective.start_step=15"]
+    plan = plan_of("tiny", overrides, speed=Utilisation(0.5, 2.0))
+    forward_flops, flops = plan.counts.forward_flops, plan.counts.flops
+    assert plan.duration.step_s == pytest.approx(2 * (flops + forward_flops) / 1e12)
+    assert plan.duration.run_s == pytest.approx(2 * (20 * flops + 5 * forward_flops) / 1e12)
+    screen = Console(file=StringIO(), width=200)
+    print_plan(plan, screen, None, None)
+    assert "estimator two_pass, a forward pass more for each from step 15 on" in screen.file.getvalue()
+
+
+@pytest.mark.parametrize("keys, num_tasks", [([], 9), (["objective.tasks=[noun, verb]"], 2)])
+def test_gradients_of_tasks_are_priced_and_are_no_flops_of_the_model(plan_of, keys, num_tasks):
+    usual = plan_of("tiny", [*NARROW, "objective.name=average"])
+    overrides = [*NARROW, "objective.name=gradnorm", *keys]
+    plan = plan_of("tiny", overrides, speed=Utilisation(0.5, 2.0))
+    assert plan.counts.flops == usual.counts.flops
+    gradients = num_tasks * 2 * plan.case.num_masked * 32**2
+    assert plan.counts.hardware_flops == plan.counts.flops + gradients
+    assert plan.duration.step_s == pytest.approx(2 * plan.counts.hardware_flops / 1e12)
+    screen = Console(file=StringIO(), width=200)
+    print_plan(plan, screen, None, None)
+    assert f"gradnorm, estimator ema, with the gradients of {num_tasks} tasks" in screen.file.getvalue()
 
 
 @pytest.mark.parametrize(

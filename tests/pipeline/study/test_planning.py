@@ -2,7 +2,6 @@
 
 import pytest
 
-from pipeline.plan.batch import plan_batch
 from pipeline.study.command import load_study
 from pipeline.study.compute import FlopCounter
 from pipeline.study.parts import missing_parts, runs_of_part
@@ -50,10 +49,13 @@ def test_runs_of_a_trunk_are_in_one_part_and_no_run_is_in_two(study):
 
 def test_an_arm_that_costs_more_takes_fewer_steps_at_equal_compute(study):
     two_pass = {"overrides": {"objective.name": "minimax", "objective.estimator": "two_pass"}}
+    from_step_30 = {"objective.start_step": 30, "objective.start_name": "average"}
     arms = {
         "average": {"overrides": {"objective.name": "average"}, "equal_compute": True},
         "exact": {**two_pass, "equal_compute": True},
         "warm_exact": {**two_pass, "trunk": "warm", "equal_compute": True},
+        "late_exact": {"overrides": {**two_pass["overrides"], **from_step_30}, "equal_compute": True},
+        "with_gradients": {"overrides": {"objective.name": "gradnorm"}, "equal_compute": True},
         "exact_but_not_asked": two_pass,
     }
     study.content["overrides"]["steps"] = 60
@@ -65,15 +67,20 @@ def test_an_arm_that_costs_more_takes_fewer_steps_at_equal_compute(study):
     assert [(run.arm, run.seed) for run in extra] == [
         *[("exact", 0), ("exact", 1)],
         *[("warm_exact", 0), ("warm_exact", 1)],
+        *[("late_exact", 0), ("late_exact", 1)],
+        *[("with_gradients", 0), ("with_gradients", 1)],
     ]
     for run in extra:
-        assert plan_batch(run.config, 1).extra_forward
-        step = counter.of_step(run.config)
-        assert budget - step < counter.of_run(run) <= budget
+        num_steps = run.config.steps
+        next_step = counter.of_steps(run.config).between(num_steps, num_steps + 1)
+        assert budget - next_step < counter.of_run(run) <= budget
         assert run.config.schedule.total_steps == run.config.steps
     steps = {run.arm: run.config.steps for run in extra}
     assert steps["exact"] == pytest.approx(60 * 3 / 4, abs=2)  # forward and backward are 3 forward passes
     assert steps["warm_exact"] == pytest.approx(30 + 30 * 3 / 4, abs=2)
-    assert extra[-1].trunk.config.schedule.total_steps == steps["warm_exact"]
-    assert {run.arm for run in planned.of("equal compute")} == {"average", "exact", "warm_exact"}
+    assert steps["late_exact"] == steps["warm_exact"]
+    assert steps["with_gradients"] == 59
+    trunks = {run.trunk.config.schedule.total_steps for run in extra if run.trunk}
+    assert trunks == {steps["warm_exact"]}
+    assert {run.arm for run in planned.of("equal compute")} == {"average", *steps}
     assert {run.compute for run in planned.of("equal steps")} == {"equal steps"}

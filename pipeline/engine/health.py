@@ -3,9 +3,24 @@
 import torch
 from torch import Tensor
 
-from pipeline.config import LogConfig
+from pipeline.config import LogConfig, ObjectiveConfig
 from pipeline.data.interface import LossTerms
 from pipeline.engine.step import StepResult
+
+_SPREADS = {
+    "average": "all present tasks have as much: raise log.collapse_weight",
+    "token_mean": "it is its share of the labels: see data.quota",
+    "static": "see objective.weights",
+    "minimax": "a lower objective.alpha spreads it",
+    "excess": "a lower objective.alpha spreads it",
+    "group_dro": "a lower objective.step_size or objective.memory spreads it",
+    "tchebycheff": "a higher objective.mu spreads it",
+    "uncertainty": "a lower objective.lr slows it",
+    "dwa": "a higher objective.temperature spreads it",
+    "famo": "a lower objective.lr slows it",
+    "gradnorm": "a lower objective.lr slows it, a lower objective.asymmetry spreads it",
+}
+"""By objective, what to do where one task has nearly all the weight."""
 
 
 class TaskHealth:
@@ -16,12 +31,16 @@ class TaskHealth:
     Args:
         terms: the loss terms, of which the tasks are watched.
         limits: from which share, and after how many steps, a warning is due.
+        objective: what makes the weights, which advice depends on.
         device: where step results are.
     """
 
-    def __init__(self, terms: LossTerms, limits: LogConfig, device: torch.device) -> None:
+    def __init__(
+        self, terms: LossTerms, limits: LogConfig, objective: ObjectiveConfig, device: torch.device
+    ) -> None:
         self._names = terms.names
         self._limits = limits
+        self._objective = objective
         self._is_task = terms.is_task.to(device)
         self._dominant = torch.zeros(len(terms), dtype=torch.long, device=device)
         self._absent = torch.zeros_like(self._dominant)
@@ -40,8 +59,12 @@ class TaskHealth:
         self._dominant = _longer_where(is_dominant, self._dominant)
         self._absent = _longer_where(self._is_task & ~present, self._absent)
 
-    def warnings(self) -> list[str]:
-        """What is new since the last call, one line for episodes of a length. Waits for the device."""
+    def warnings(self, num_steps: int) -> list[str]:
+        """What is new since the last call, one line for episodes of a length. Waits for the device.
+
+        Args:
+            num_steps: that the run has taken.
+        """
         limits = self._limits
         dominant, absent = torch.stack([self._dominant, self._absent]).tolist()
         return [
@@ -49,7 +72,7 @@ class TaskHealth:
                 dominant,
                 limits.collapse_steps,
                 f"more than {limits.collapse_weight:g} of the weight",
-                "a lower objective.alpha spreads it",
+                _what_spreads_weights(self._objective, num_steps),
             ),
             *self._new_episodes(
                 absent, limits.absent_steps, "absent", "see data.quota, and whether there is text with it"
@@ -67,6 +90,15 @@ class TaskHealth:
             f"{', '.join(names)}: {what} for {length:,} steps; {advice}"
             for length, names in by_length.items()
         ]
+
+
+def _what_spreads_weights(objective: ObjectiveConfig, num_steps: int) -> str:
+    """Advice for who made the weights of the last of the steps taken."""
+    if num_steps <= objective.start_step:
+        return _SPREADS[objective.start_name]
+    if objective.alpha_schedule == "theorem":  # which has its own α
+        return "a higher objective.radius_lipschitz spreads it"
+    return _SPREADS[objective.name]
 
 
 def _longer_where(goes_on: Tensor, lengths: Tensor) -> Tensor:

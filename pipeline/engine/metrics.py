@@ -40,7 +40,7 @@ class RunLog:
         self._told: set[str] = set()
         self._records = {name: Records(folder / name) for name in RECORDS}
         self._board = self._open_board(folder / TENSORBOARD, terms, first_step)
-        self._health = TaskHealth(terms, config.log, device)
+        self._health = TaskHealth(terms, config.log, config.objective, device)
         window = config.profile.steps
         self._profile = ProfileWindow(folder / PROFILE, window, first_step, device) if window else None
         on_screen = sys.stderr.isatty()
@@ -70,7 +70,7 @@ class RunLog:
         self._bar.set_postfix_str(f"loss {_figure(record['loss'])}, worst {record['worst_task']}")
         if self._bar.disable:
             self._print_line(record)
-        for warning in self._health.warnings():
+        for warning in self._health.warnings(record["step"]):
             self._append(WARNINGS, {"step": record["step"], "warning": warning})
             self._say(f"warning: {warning}")
 

@@ -1,5 +1,6 @@
 """Warnings about tasks: once per episode, from every step, however rarely lines are written."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -7,16 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import LogConfig
+from pipeline.config import LogConfig, ObjectiveConfig
 from pipeline.data.interface import LossTerms
 from pipeline.engine.health import TaskHealth
+from pipeline.objectives import OBJECTIVES
 
 TERMS = LossTerms(("noun", "verb", "nsp"), (None, None, 1.0))
 LIMITS = LogConfig(collapse_weight=0.9, collapse_steps=3, absent_steps=4)
 
 
-def health(limits=LIMITS):
-    return TaskHealth(TERMS, limits, torch.device("cpu"))
+def health(limits=LIMITS, **objective):
+    return TaskHealth(TERMS, limits, ObjectiveConfig(**objective), torch.device("cpu"))
 
 
 def step(noun, verb, refusal=None):
@@ -29,7 +31,7 @@ def step(noun, verb, refusal=None):
 def after(watch, *steps):
     for result in steps:
         watch.step_done(result)
-    return watch.warnings()
+    return watch.warnings(len(steps))
 
 
 def test_a_task_that_keeps_nearly_all_the_weight_is_named_once():
@@ -38,6 +40,37 @@ def test_a_task_that_keeps_nearly_all_the_weight_is_named_once():
     (warning,) = after(watch, step(0.95, 0.05))
     assert warning == "noun: more than 0.9 of the weight for 3 steps; a lower objective.alpha spreads it"
     assert after(watch, *[step(0.95, 0.05)] * 50) == []
+
+
+NEEDED = {
+    "static": {"weights": {"noun": 20.0, "verb": 1.0}},
+    "excess": {"reference_losses": {"noun": 1.0, "verb": 1.0}},
+}
+OTHERS = {"weights": {"noun": 1.0}}
+"""Other settings than the usual ones, of keys that take no small number."""
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_advice_names_keys_that_the_objective_reads(name):
+    (warning,) = after(health(name=name, **NEEDED.get(name, {})), *[step(0.95, 0.05)] * 3)
+    advice = warning.partition("; ")[2]
+    assert re.search(r"\b(objective|data|log)\.\w+", advice)
+    for key in re.findall(r"objective\.(\w+)", advice):
+        other = {key: OTHERS.get(key, 0.123)}
+        ObjectiveConfig(name=name, **NEEDED.get(name, {}) | other)  # which refuses a key that is not read
+
+
+def test_advice_is_for_the_objective_that_made_the_weights():
+    settings = {"name": "tchebycheff", "start_step": 3}
+    assert "data.quota" in after(health(**settings), *[step(0.95, 0.05)] * 3)[0]
+    assert "objective.mu" in after(health(**settings), *[step(0.95, 0.05)] * 4)[0]
+
+
+def test_advice_for_the_alpha_of_the_theorem_is_another_one():
+    theorem = {"alpha_schedule": "theorem", "radius_lipschitz": 1.0, "loss_bound": 9.0}
+    (warning,) = after(health(**theorem), *[step(0.95, 0.05)] * 3)
+    assert "objective.alpha " not in warning
+    assert "a higher objective.radius_lipschitz spreads it" in warning
 
 
 def test_another_episode_is_another_warning_even_if_no_line_was_written_between():
@@ -86,7 +119,7 @@ def test_an_episode_is_told_once_if_a_line_falls_into_it_after_enough_steps(is_t
         watch.step_done(step(0.5, 0.5 if verb_is_there else None))
         since = number if verb_is_there else since
         if number % every == 0:
-            told += len(watch.warnings())
+            told += len(watch.warnings(number))
             if number - since >= 4:
                 due.add(since)
     assert told == len(due)

@@ -17,6 +17,7 @@ from pipeline.engine.job import Job
 from pipeline.engine.launch import join_ranks, launched_rank, launched_world_size
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.resume import find_start, locate_start
+from pipeline.engine.run_folder import is_checkpoint_of
 from pipeline.models.text import TextModel
 from pipeline.models.warm_start import load_folder
 from pipeline.objectives import build_objective
@@ -66,12 +67,13 @@ def find_recipe(config: RunConfig, shards: Shards) -> tuple[TextRecipe, Path | N
 
 
 def with_objective(config: RunConfig, data: TextData, start: Path | None) -> RunConfig:
-    """The run file with all that its objective needs; a run goes on from `start` with what it had there.
+    """The run file with all that its objective needs; a run goes on from its own `start` with what it had.
 
     Raises:
         UserError: weights or references that are not there, or do not fit the tasks.
     """
-    objective = with_references(config.objective, data.shards, start)
+    own_start = start if start and is_checkpoint_of(config.run_dir, start) else None
+    objective = with_references(config.objective, data.shards, own_start)
     build_objective(objective, data.terms.tasks, config.num_planned_steps)
     return config.model_copy(update={"objective": objective})
 

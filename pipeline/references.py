@@ -4,23 +4,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import UserError
 from pipeline.config import ObjectiveConfig
+from pipeline.config.objective import NonNegative
 from pipeline.data.shards import Shards
 from pipeline.data.unigram import unigram_entropies
 from pipeline.engine.checkpoint import read_manifest
 from pipeline.engine.records import VALIDATION, newest_records
 
+_LOSSES = TypeAdapter(dict[str, NonNegative])
+
 
 def with_references(objective: ObjectiveConfig, shards: Shards, start: Path | None) -> ObjectiveConfig:
     """The section with `reference_losses`, where it needs them.
 
-    A run that goes on from the checkpoint `start` keeps those that it began with.
+    A run that goes on from its checkpoint `start` keeps those that it began with.
 
     Raises:
-        UserError: the reference cannot be read, or is not a map from task to nats.
+        UserError: as `read_references`.
     """
     if objective.name != "excess" or objective.reference_losses is not None:
         return objective
@@ -30,15 +33,23 @@ def with_references(objective: ObjectiveConfig, shards: Shards, start: Path | No
     elif objective.reference == "unigram":
         found = unigram_entropies(shards)
     else:
-        found = _read(objective.reference)
+        found = read_references(objective.reference)
+    return objective.model_copy(update={"reference_losses": found})
+
+
+def read_references(path: Path) -> dict[str, float]:
+    """Task → nats, as a file says or the newest validation of a run's folder.
+
+    Raises:
+        UserError: they cannot be read, or are not a map from task to nats.
+    """
     try:
-        return ObjectiveConfig.model_validate(objective.model_dump() | {"reference_losses": found})
+        return _LOSSES.validate_python(_read(path))
     except ValidationError as error:
-        raise UserError(f"objective.reference {objective.reference}: not a map from task to nats") from error
+        raise UserError(f"objective.reference {path}: not a map from task to nats") from error
 
 
 def _read(path: Path) -> Any:
-    """What a file says, or the newest validation of a run's folder."""
     if not path.is_dir():
         try:
             return yaml.safe_load(path.read_text())

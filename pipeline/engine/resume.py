@@ -10,7 +10,14 @@ from data_prep.errors import UserError
 from pipeline.config import RunConfig
 from pipeline.engine.checkpoint import check_files, read_manifest
 from pipeline.engine.preflight import flat
-from pipeline.engine.run_folder import CONFIG, DS_CONFIG, SLURM, complete_checkpoints, find_checkpoint
+from pipeline.engine.run_folder import (
+    CONFIG,
+    DS_CONFIG,
+    SLURM,
+    complete_checkpoints,
+    find_checkpoint,
+    is_checkpoint_of,
+)
 
 MAY_DIFFER = (
     "name",
@@ -120,7 +127,7 @@ def find_sound_start(config: RunConfig, model_recipe: dict[str, Any]) -> Path | 
 def _start_at(named: Path, run_dir: Path) -> Path:
     """The checkpoint that the user named, or the newest one that the run has made from it since."""
     checkpoints = complete_checkpoints(run_dir)
-    if named.resolve().parent.parent != run_dir.resolve():
+    if not is_checkpoint_of(run_dir, named):
         if not checkpoints:
             refuse_occupied(run_dir, "name or out_dir", SLURM)
         return checkpoints[-1] if checkpoints else named
@@ -140,7 +147,7 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
             f"{checkpoint}: {config.data.path} is not what it was trained on; name the old shards, or start "
             "another run with name=…"
         )
-    is_own = checkpoint.resolve().parent.parent == config.run_dir.resolve()
+    is_own = is_checkpoint_of(config.run_dir, checkpoint)
     for key, then, now in keys_that_must_agree(manifest.config, config.to_dict(), with_objective=is_own):
         raise UserError(
             f"{checkpoint}: {key} was {then!r} there and is {now!r} now; set it back, or start another run "

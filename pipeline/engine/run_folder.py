@@ -22,6 +22,11 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def is_checkpoint_of(run_dir: Path, checkpoint: Path) -> bool:
+    """Whether a checkpoint is a run's own, and not one of another run that it begins at."""
+    return checkpoint.resolve().parent.parent == run_dir.resolve()
+
+
 def complete_checkpoints(run_dir: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
     folders = (run_dir / "checkpoints").glob("step-????????")

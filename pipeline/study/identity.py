@@ -23,7 +23,10 @@ _IMMATERIAL = (
     "log",
     "profile",
 )
-"""Keys and sections that change no parameter; of the data their hash counts, not their place."""
+"""Keys and sections that change no parameter; of the data their hash counts, not their place.
+
+So it is with the losses of a reference.
+"""
 
 
 def refuse_other_runs(study: Study) -> None:
@@ -56,10 +59,11 @@ def digest(identity: dict[str, Any]) -> str:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
+    immaterial = {*_IMMATERIAL, *(["objective.reference"] if config.objective.reference_losses else [])}
     return {
         key: value
         for key, value in flat(config.to_dict()).items()
-        if key not in _IMMATERIAL and key.split(".")[0] not in _IMMATERIAL
+        if key not in immaterial and key.split(".")[0] not in immaterial
     }
 
 

@@ -10,6 +10,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.estimator import with_estimator
 from pipeline.engine.resume import keys_that_must_agree
 from pipeline.paths import refuse_wrong_paths
+from pipeline.references import read_references
 from pipeline.run_file import load_config
 from pipeline.study.compute import FlopCounter
 from pipeline.study.declaration import StudyConfig
@@ -113,4 +114,13 @@ class _Planner:
             if message.startswith("command line: "):
                 message = f"{self._source}: {place}: {message.removeprefix('command line: ')}"
             raise UserError(message) from error
-        return with_estimator(config, None, world_size=1)
+        return with_estimator(_with_references(config), None, world_size=1)
+
+
+def _with_references(config: RunConfig) -> RunConfig:
+    """With the losses that a file or a run gives `excess`: they count, not where they were read."""
+    objective = config.objective
+    if not isinstance(objective.reference, Path) or objective.reference_losses is not None:
+        return config
+    found = {"reference_losses": read_references(objective.reference)}
+    return config.model_copy(update={"objective": objective.model_copy(update=found)})

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 REMEMBERS = ("objective.name=group_dro", "objective.step_size=0.5", "objective.normalise=log")
@@ -19,6 +20,10 @@ def rule(run, step):
     """What a checkpoint holds of losses and objective."""
     manifest = run.folder / "checkpoints" / f"step-{step:08d}" / "manifest.json"
     return json.loads(manifest.read_text())["rule"]
+
+
+def references(run):
+    return yaml.safe_load((run.folder / "config.yaml").read_text())["objective"]["reference_losses"]
 
 
 @pytest.fixture
@@ -85,6 +90,16 @@ def test_another_objective_knows_nothing_of_what_the_trunks_remembered(pretrain_
     present = torch.tensor([count > 0 for count in run.records[0]["task_count"].values()])
     expected = torch.where(present, weights * weights.sum() / weights[present].sum(), 0.0)
     assert list(run.records[0]["task_weight"].values()) == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_a_branch_has_the_references_of_its_own_objective(pretrain_ranks, trunk):
+    excess = ("objective.name=excess", "objective.reference=unigram")
+    run, codes, said = branch(pretrain_ranks, trunk, *excess, name="other")
+    assert codes == [0], said
+    whole = pretrain_ranks(*SETTINGS, "steps=6", *excess, name="whole")
+    assert whole.end()[0] == [0]
+    assert references(run) == references(whole)
+    assert len(references(run)) == 9
 
 
 def test_a_branch_may_not_have_other_heads_data_or_updates(pretrain_ranks, trunk):

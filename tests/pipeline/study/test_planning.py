@@ -1,9 +1,13 @@
 """What a study file means: which runs, with which settings, on which part, for how many steps."""
 
+import json
+
 import pytest
 
+from data_prep.errors import UserError
 from pipeline.study.command import load_study
 from pipeline.study.compute import FlopCounter
+from pipeline.study.identity import write_identity
 from pipeline.study.parts import missing_parts, runs_of_part
 
 
@@ -84,3 +88,39 @@ def test_an_arm_that_costs_more_takes_fewer_steps_at_equal_compute(study):
     assert trunks == {steps["warm_exact"]}
     assert {run.arm for run in planned.of("equal compute")} == {"average", *steps}
     assert {run.compute for run in planned.of("equal steps")} == {"equal steps"}
+
+
+def file_of(folder, losses):
+    folder.mkdir(exist_ok=True)
+    (folder / "losses.yaml").write_text(json.dumps(losses))
+    return folder / "losses.yaml"
+
+
+def run_of(folder, losses):
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({"step": step, "task_loss": losses}) for step in (1, 2)]
+    (folder / "validation.jsonl").write_text("\n".join([json.dumps({"step": 0, "task_loss": {}}), *lines]))
+    return folder
+
+
+@pytest.mark.parametrize("write", [file_of, run_of])
+def test_of_a_reference_the_losses_count_and_not_the_place(study, tmp_path, write):
+    def load_excess(place):
+        reference = {"objective.name": "excess", "objective.reference": str(place)}
+        return load(study, arms={"excess": {"overrides": reference}}, baselines=["excess"])
+
+    losses = {"noun": 4.5, "verb": 3.0}
+    there = write(tmp_path / "there", losses)
+    for run in load_excess(there).runs:
+        assert run.config.objective.reference_losses == losses
+        write_identity(run)
+    load_excess(write(tmp_path / "elsewhere", losses))
+    write(tmp_path / "there", losses | {"noun": 4.0})
+    with pytest.raises(UserError, match=r"objective\.reference_losses\.noun was 4\.5 there and is 4\.0 now"):
+        load_excess(there)
+
+
+def test_a_reference_that_cannot_be_read_is_refused_before_anything_runs(study, tmp_path):
+    reference = {"objective.name": "excess", "objective.reference": str(tmp_path / "nowhere")}
+    with pytest.raises(UserError, match="no such file or folder"):
+        load(study, arms={"excess": {"overrides": reference}}, baselines=["excess"])

@@ -9,6 +9,12 @@ from safetensors.torch import load_file
 
 REMEMBERS = ("objective.name=group_dro", "objective.step_size=0.5", "objective.normalise=log")
 RISES = ("objective.name=minimax", "objective.alpha_schedule=linear", "objective.normalise=initial")
+COUNT_STEPS = {
+    "by initial losses, with α that rises": (*RISES, "objective.window=2"),
+    "by a ratio to first losses": ("objective.name=tchebycheff", "objective.window=2"),
+    "by gradients and first losses": ("objective.name=gradnorm", "objective.window=2"),
+    "by windows": ("objective.name=dwa", "objective.window=1"),
+}
 SETTINGS = ("schedule.total_steps=6", "checkpoint.every=3", "log.every=1", "objective.nsp=off")
 
 
@@ -58,6 +64,22 @@ def test_a_branch_with_the_objective_of_its_trunk_is_one_run_bit_for_bit(
     assert all((there[name] == here[name]).all() for name in there)
     assert rule(run, 6) == rule(whole, 6)
     assert [record["lr"] for record in run.records] == [record["lr"] for record in whole.records[3:]]
+
+
+@pytest.mark.parametrize("objective", COUNT_STEPS, ids=COUNT_STEPS)
+def test_a_branch_whose_objective_starts_with_it_is_one_run_that_starts_it_there(
+    pretrain_ranks, trunk, objective
+):
+    late = ("objective.start_step=3", "objective.start_name=average", *COUNT_STEPS[objective])
+    whole = pretrain_ranks(*SETTINGS, "steps=6", *late, name="whole")
+    assert whole.end()[0] == [0]
+    run, codes, said = branch(pretrain_ranks, trunk, *late, name="branch")
+    assert codes == [0], said
+    weights = run.records[-1]["task_weight"]
+    assert max(weights.values()) > 1.001 * min(weights.values())
+    there, here = final_parameters(whole), final_parameters(run)
+    assert all((there[name] == here[name]).all() for name in there)
+    assert rule(run, 6) == rule(whole, 6)
 
 
 def test_a_branch_may_have_another_objective_and_says_so(pretrain_ranks, trunk):

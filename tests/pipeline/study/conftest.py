@@ -48,19 +48,19 @@ class StudyFolder:
     def write(self):
         self.source.write_text(yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True))
 
-    def start(self, *options, out="out"):
+    def start(self, *options, out="out", **environment):
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", "study", self.source, "--out", self.folder / out, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stdin=subprocess.DEVNULL,
         )
 
-    def run(self, *options, out="out"):
+    def run(self, *options, out="out", **environment):
         """Exit code and what was said."""
-        process = self.start(*options, out=out)
+        process = self.start(*options, out=out, **environment)
         said = "".join(process.communicate(timeout=600))
         return process.returncode, said
 

@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from pipeline.engine.stop import STOPPED
+
 SPLITS, KINDS = ("validation", "test"), ("task", "worst", "average")
 
 
@@ -173,6 +175,27 @@ def test_a_run_that_fails_shows_its_last_lines_and_the_others_go_on(study):
     assert "1 of 2 runs failed; the same command tries them again" in said
     assert (study.folder / "out" / "runs" / "average" / "seed-0" / "result.json").is_file()
     assert not (study.folder / "out" / "report.html").exists()
+
+
+def test_at_the_end_of_a_jobs_time_a_study_saves_asks_to_be_started_again_and_goes_on(study, complete):
+    study.content |= {"seeds": [0], "arms": {"average": study.content["arms"]["average"]}}
+    study.write()
+    code, said = study.run(SLURM_JOB_END_TIME=str(int(time.time()) + 1))
+    assert code == STOPPED, said
+    assert "average seed-0: told to stop; the same command goes on from there" in said
+    run = study.folder / "out" / "runs" / "average" / "seed-0"
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000001"]
+    assert not (run / "result.json").exists()
+    assert processes_of(study.folder) == []
+
+    code, said = study.run()
+    assert code == 0, said
+    assert (
+        "told to stop (the end of the job's time); saved step 1 of 6"
+        in run.with_name("seed-0.log").read_text()
+    )
+    of_run = [row for row in rows(complete.folder / "out" / "results.csv") if row["arm"] == "average"]
+    assert rows(study.folder / "out" / "results.csv") == [row for row in of_run if row["seed"] == "0"]
 
 
 @pytest.mark.slow

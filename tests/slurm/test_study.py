@@ -46,6 +46,22 @@ def submit_study(cluster, submit_dir):
     return submit
 
 
+def test_a_part_whose_time_is_up_goes_back_into_the_queue_and_on_from_there(
+    cluster, submit_dir, submit_study
+):
+    script = submit_dir / "slurm" / "study.sh"
+    time_is_up = "[[ -n ${SLURM_RESTART_COUNT-} ]] || export SLURM_JOB_END_TIME=1\n"
+    script.write_text(script.read_text().replace("\nset -euo", f"\n{time_is_up}set -euo"))
+    last = submit_study().stdout.strip()
+    cluster.wait_for_job(last, "COMPLETED", timeout_s=480)
+    assert (submit_dir / "out" / "report.html").is_file()
+    logs = [path.read_text() for path in submit_dir.glob("study-*.log")]
+    assert sum("told to stop; the same command goes on from there" in log for log in logs) == 2
+    for log in (submit_dir / "out" / "runs").glob("*/seed-0.log"):
+        assert "saved step 1 of 2" in log.read_text()
+        assert "going on after step 1" in log.read_text()
+
+
 def test_parts_are_run_and_reported_and_what_is_done_is_not_submitted_again(
     cluster, submit_dir, submit_study
 ):

@@ -8,7 +8,7 @@ from train_step_clock import DATA, Clock
 
 from pipeline.assembly import build_model, text_data, text_recipe
 from pipeline.config import RunConfig
-from pipeline.data.text import NSP
+from pipeline.data.text_terms import NSP
 from pipeline.engine.estimator import CoefficientRule, with_estimator
 from pipeline.engine.guard import LossGuard, UpdateGate
 from pipeline.engine.job import Job

@@ -10,9 +10,12 @@ from data_prep.durable import sha256_file
 from data_prep.errors import UserError
 from data_prep.schema import MANIFEST
 from pipeline.config import ModelConfig, RunConfig
+from pipeline.data.interface import LossTerms
 from pipeline.data.shards import Shards
-from pipeline.data.text import UNTAGGED, TextData, loss_terms
+from pipeline.data.text import TextData
+from pipeline.data.text_terms import loss_terms
 from pipeline.data.tokenizer_match import refuse_other_tokenizer
+from pipeline.data.word_tasks import word_tasks
 from pipeline.engine.checkpoint import CheckpointManifest, load_parameters, read_manifest
 from pipeline.models.backbones import BACKBONES
 from pipeline.models.hf_folder import refuse_damaged_weights
@@ -26,6 +29,7 @@ class TextRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task_names: list[str]
+    """Of the shards, by which the model is judged."""
     vocab_size: int
     sequence_length: int
     pad_id: int
@@ -109,18 +113,32 @@ def _own_config(
     return own_config
 
 
-def build_model(config: RunConfig, recipe: TextRecipe) -> TextModel:
-    """A model with fresh parameters, drawn from torch's generator."""
-    terms = loss_terms(recipe.task_names, config.masking, config.objective)
+def training_terms(config: RunConfig, shards: Shards) -> LossTerms:
+    """The loss terms of a run.
+
+    Raises:
+        UserError: `data.tasks` does not fit the shards, or `objective.tasks` names a task that is not there.
+    """
+    return loss_terms(word_tasks(config.data, shards).names, config.masking, config.objective)
+
+
+def build_model(config: RunConfig, recipe: TextRecipe, terms: LossTerms | None = None) -> TextModel:
+    """A model with fresh parameters, drawn from torch's generator.
+
+    Neither they nor scores depend on the loss `terms` of training, which are those of the shards' tasks if
+    not given.
+    """
+    with_nsp = config.objective.nsp != "off"
+    if terms:
+        num_word_terms = len(terms) - with_nsp
+    else:
+        num_word_terms = len(recipe.task_names) + (config.masking.policy == "random")
     own_config = _own_config(recipe.vocab_size, recipe.sequence_length, recipe.pad_id)
     if recipe.warm_start:
         network_config = recipe.warm_start.network_config(config.model, own_config)
     else:
         network_config = own_config(config.model)
-    num_word_terms = len(recipe.task_names) + (UNTAGGED in terms.names)
-    return BACKBONES[config.model.backbone].model(
-        network_config, num_word_terms, with_nsp=config.objective.nsp != "off"
-    )
+    return BACKBONES[config.model.backbone].model(network_config, num_word_terms, with_nsp=with_nsp)
 
 
 def model_from_checkpoint(checkpoint: Path, manifest: CheckpointManifest) -> tuple[TextModel, TextRecipe]:

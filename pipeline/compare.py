@@ -9,7 +9,6 @@ from data_prep.progress import progress
 from pipeline.assembly import model_from_checkpoint
 from pipeline.config import RunConfig
 from pipeline.data.shards import Shards
-from pipeline.data.text import loss_terms
 from pipeline.data.text_held_out import HeldOutText
 from pipeline.data.unigram import unigram_losses
 from pipeline.engine.checkpoint import read_manifest
@@ -51,12 +50,11 @@ def _report(checkpoint: Path, shards: Shards, split: str) -> CheckpointReport:
     if recipe.task_names != shards.task_names:
         raise UserError(f"{checkpoint}: trained on other tasks than those of {shards.folder}")
     config = RunConfig.model_validate(manifest.config)
-    terms = loss_terms(recipe.task_names, config.masking, config.objective)
     with_nsp = config.objective.nsp != "off" and shards.manifest.next_sentence
     held_out = HeldOutText(shards, split, with_nsp=with_nsp)
     model = model.to(device)
-    totals = held_out_totals(model.scores, held_out, len(terms), device)
-    figures = task_figures(totals, terms.names)
+    totals = held_out_totals(model.scores, held_out, device)
+    figures = task_figures(totals, held_out.term_names)
     return CheckpointReport(
         checkpoint=checkpoint,
         run=config.name,

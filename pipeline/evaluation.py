@@ -56,17 +56,17 @@ class TaskFigures:
 def held_out_totals(
     score: Callable[[dict[str, Tensor]], Scores],
     held_out: HeldOut,
-    num_terms: int,
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
 ) -> HeldOutTotals:
     """Score a held-out split, the ranks sharing the batches; every rank gets the whole totals."""
-    totals = torch.zeros(3, held_out.num_clusters, num_terms, dtype=torch.float64, device=device)
+    shape = (3, held_out.num_clusters, len(held_out.term_names))
+    totals = torch.zeros(shape, dtype=torch.float64, device=device)
     with torch.no_grad():
         for batch in held_out.batches(rank, world_size):
             scores = score({name: tensor.to(device) for name, tensor in batch.inputs.items()})
-            place = (batch.clusters.to(device), scores.terms)
+            place = (batch.clusters.to(device), batch.terms.to(device))
             ones = torch.ones_like(scores.losses)
             for total, values in zip(totals, (scores.losses, scores.correct, ones), strict=True):
                 total.index_put_(place, values.double(), accumulate=True)

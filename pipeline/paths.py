@@ -12,7 +12,15 @@ def refuse_wrong_paths(config: RunConfig) -> None:
     refuse_wrong_folder(config.data.path, "data.path", "shards")
     if config.checkpoint.resume not in ("auto", "never"):
         refuse_wrong_folder(Path(config.checkpoint.resume), "checkpoint.resume", "checkpoint")
+    if config.data.tasks is not None:
+        refuse_no_task_file(config.data.tasks)
     refuse_below_a_file(config.run_dir, "out_dir")
+
+
+def refuse_no_task_file(path: Path) -> None:
+    """Raise UserError where the file that `data.tasks` names is not there."""
+    if not path.is_file():
+        raise UserError(f"data.tasks: {path}: no such file; `pipeline tasks SHARDS --out FILE` makes one")
 
 
 def refuse_wrong_folder(folder: Path, key: str, wanted: Literal["shards", "checkpoint"]) -> None:

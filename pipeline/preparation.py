@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from data_prep.errors import is_first_of_node
-from pipeline.assembly import TextRecipe, build_model, text_data, text_recipe
+from pipeline.assembly import TextRecipe, build_model, text_data, text_recipe, training_terms
 from pipeline.config import RunConfig
+from pipeline.data.interface import LossTerms
 from pipeline.data.shards import Shards
 from pipeline.data.text import TextData, task_quotas
+from pipeline.data.word_tasks import with_hash_of_tasks
 from pipeline.engine.activation_checkpointing import num_checkpointed
 from pipeline.engine.ds_config import ds_settings_of
 from pipeline.engine.job import Job
@@ -35,8 +37,10 @@ def prepare(config: RunConfig) -> Job:
     ds_settings = ds_settings_of(config, launched_world_size())
     # What the shards' manifest alone can refuse comes before their data, which may take long to reach.
     shards = Shards(config.data.path)
+    config = with_hash_of_tasks(config)
+    terms = training_terms(config, shards)
     recipe, start = find_recipe(config, shards)
-    model = _fresh_model(config, recipe, ds_settings)
+    model = _fresh_model(config, recipe, terms, ds_settings)
     data = _data(config)
     # Only the first rank writes a log. The others have nothing to do meanwhile but to wait for it to join.
     flops = flops_per_token(config, shards, recipe) if launched_rank() == 0 else None
@@ -73,15 +77,17 @@ def with_objective(config: RunConfig, data: TextData, start: Path | None) -> Run
         UserError: weights or references that are not there, or do not fit the tasks.
     """
     own_start = start if start and is_checkpoint_of(config.run_dir, start) else None
-    objective = with_references(config.objective, data.shards, own_start)
+    objective = with_references(config.objective, data.shards, data.word_tasks, own_start)
     build_objective(objective, data.terms.tasks, config.num_planned_steps)
     return config.model_copy(update={"objective": objective})
 
 
-def _fresh_model(config: RunConfig, recipe: TextRecipe, ds_settings: dict[str, Any]) -> TextModel:
+def _fresh_model(
+    config: RunConfig, recipe: TextRecipe, terms: LossTerms, ds_settings: dict[str, Any]
+) -> TextModel:
     """The same on all ranks; with as many layers as the DeepSpeed JSON would have run again."""
     torch.manual_seed(config.seed)
-    model = build_model(config, recipe)
+    model = build_model(config, recipe, terms)
     num_checkpointed(model.layers(), ds_settings, config.deepspeed)
     return model
 

@@ -11,7 +11,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DataConfig(Section):
-    """Where sequences come from, and how many of each task a step takes."""
+    """Where sequences come from, how many of each task a step takes, and what the tasks of training are."""
 
     path: Path = Field(description="Folder of shards that data_prep wrote.")
     quota: Literal["uniform", "proportional"] | dict[str, Annotated[int, Field(ge=0)]] = Field(
@@ -19,11 +19,28 @@ class DataConfig(Section):
         description="Sequences per task in a global batch: alike for all (uniform), by the words to mask in "
         "the corpus (proportional), or a map from task to number that sums to batch.global_size.",
     )
+    tasks: Path | None = Field(
+        None,
+        description="File, made by pipeline tasks, that says which task a masked piece belongs to in "
+        "training; the shards' own tasks if not given. Needs masking.policy random. The section objective "
+        "then speaks of these tasks; data.quota, validation and evaluation stay with the shards'.",
+    )
+    tasks_sha256: str | None = Field(
+        None,
+        description="SHA-256 of the file data.tasks, written down when a run first starts: the run goes on "
+        "with the same tasks alone, wherever the file lies.",
+    )
     num_workers: Annotated[int, Field(ge=0)] = Field(
         1,
         description="Processes per rank that make micro-batches ahead, so that training need not wait for "
         "them; 0 makes them in the training process. The result is the same.",
     )
+
+    @model_validator(mode="after")
+    def _has_the_file_of_its_hash(self) -> "DataConfig":
+        if self.tasks_sha256 is not None and self.tasks is None:
+            raise ValueError("tasks_sha256 is the hash of the file tasks; name that, or leave both out")
+        return self
 
 
 class MaskingConfig(Section):

@@ -70,6 +70,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _masks_words_of_all_tasks(self) -> "RunConfig":
+        if self.data.tasks is not None and self.masking.policy != "random":
+            raise ValueError(
+                f"data.tasks is for masking.policy random, not for {self.masking.policy}, which masks "
+                "words of a sequence's task group; leave data.tasks out, or set masking.policy=random"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warms_up_to_the_peak(self) -> "RunConfig":
         key, steps = "steps", self.steps
         if self.schedule.total_steps is not None:

@@ -58,16 +58,24 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class HeldOutBatch:
-    """Input of one evaluation pass; `clusters` [R] numbers the document, or its like, of each prediction."""
+    """Input of one evaluation pass, and of each of its R predictions, in the order of its labels: `terms` [R]
+    what it is counted for, `clusters` [R] the number of its document, or its like.
+    """
 
     inputs: dict[str, Tensor]
+    terms: Tensor
     clusters: Tensor
 
 
 class HeldOut(Protocol):
-    """A held-out split with fixed masks: every task on every sample."""
+    """A held-out split with fixed masks: every task on every sample.
+
+    Its tasks are those that checkpoints are compared by, whatever the tasks of their training were.
+    """
 
     num_clusters: int
+    term_names: tuple[str, ...]
+    """What predictions are counted for: the tasks, and what is scored beside them."""
     task_names: list[str]
     """The terms that are compared across checkpoints."""
 
@@ -93,6 +101,7 @@ class TrainData(MicroBatches, Protocol):
     """Training data. Pickled, it is a recipe: the copy opens its files by itself."""
 
     terms: LossTerms
+    """Those of training; a held-out split has its own."""
 
     def sequence_ids(self, step: int, index: int) -> list[str]:
         """Names of the sequences of a micro-batch, for people who look for what is wrong with them."""

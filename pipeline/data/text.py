@@ -1,6 +1,5 @@
 """Text for the engine: masked micro-batches of the task groups."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,48 +8,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_prep.errors import UserError, nearest
-from data_prep.schema import NO_LABEL, NO_TASK, TOKENIZER, Manifest
+from data_prep.schema import NO_LABEL, TOKENIZER, Manifest
 from data_prep.shards.masking import Corruption, draw_masked
 from data_prep.shards.reading import SequenceRow
 from pipeline.config import BatchConfig, DataConfig, MaskingConfig, ObjectiveConfig
-from pipeline.data.interface import LossTerms, MicroBatch
+from pipeline.data.interface import MicroBatch
 from pipeline.data.order import StepOrder
 from pipeline.data.shards import Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
 from pipeline.data.text_held_out import HeldOutText
-
-NSP = "nsp"
-"""The loss term of next-sentence prediction."""
-UNTAGGED = "untagged"
-"""The loss term of masked words that belong to no task (masking.policy random)."""
+from pipeline.data.text_terms import NSP, loss_terms
+from pipeline.data.word_tasks import word_tasks
 
 _MASK_STREAM = 2
 """Keeps the masks' random numbers apart from those of the data order and of dropout."""
 
 
-def loss_terms(task_names: Iterable[str], masking: MaskingConfig, objective: ObjectiveConfig) -> LossTerms:
-    """The masked-word tasks, then untagged words where they are masked, then next-sentence prediction.
-
-    Raises:
-        UserError: `objective.tasks` names a task that is not there.
-    """
-    terms: dict[str, float | None] = dict.fromkeys(task_names)
-    untasked = UNTAGGED if masking.policy == "random" else None
-    if untasked:
-        terms[untasked] = 0.0
-    if objective.nsp != "off":
-        terms[NSP] = objective.nsp_weight if objective.nsp == "auxiliary" else None
-    if objective.tasks is not None:
-        tasks = [name for name, weight in terms.items() if weight is None]
-        for task in objective.tasks:
-            if task not in tasks:
-                raise UserError(f'objective.tasks: unknown task "{task}"{nearest(task, tasks)}')
-        terms |= dict.fromkeys(set(tasks) - set(objective.tasks), 0.0)
-    return LossTerms(tuple(terms), tuple(terms.values()), untasked)
-
-
 class TextData:
-    """Training data of text shards."""
+    """Training data of text shards.
+
+    Which sequences there are, and how they are found, is a matter of the shards' task groups; which loss a
+    masked piece counts for, one of the tasks of training (`data.tasks`).
+    """
 
     def __init__(
         self,
@@ -64,7 +43,8 @@ class TextData:
         check_next_sentence(shards, objective)
         self._made_of = (shards, data, masking, objective, batch, seed)
         self.shards = shards
-        self.terms = loss_terms(shards.task_names, masking, objective)
+        self.word_tasks = word_tasks(data, shards)
+        self.terms = loss_terms(self.word_tasks.names, masking, objective)
         self._masking = masking
         self._batch = batch
         self._seed = seed
@@ -80,7 +60,9 @@ class TextData:
 
     @property
     def absent_tasks(self) -> list[str]:
-        """Tasks without a training sequence."""
+        """Tasks without a training sequence; none where a file says what the tasks are."""
+        if not self.word_tasks.are_the_shards:
+            return []
         names = zip(self.shards.task_names, self._groups, strict=True)
         return [task for task, group in names if not len(group)]
 
@@ -94,7 +76,8 @@ class TextData:
             ids = row.input_ids.astype(np.int64)
             self._corruption.apply(ids, positions, random)
             label = row.next_sentence_label if self._nsp else NO_LABEL
-            rows.add(row, ids, positions, self._loss_tasks(row.task_ids[positions]), label)
+            terms = self.word_tasks.loss_terms(row.input_ids[positions], row.task_ids[positions])
+            rows.add(row, ids, positions, terms, label)
         inputs = rows.tensors()
         return MicroBatch(inputs, self._counts(inputs), rows.num_tokens)
 
@@ -124,11 +107,6 @@ class TextData:
         if self._masking.policy == "group":
             return row.task_ids == task
         return np.ones(len(row), bool)
-
-    def _loss_tasks(self, task_ids: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """The loss term of each masked piece; words without a task go to the term after the tasks."""
-        num_tasks = len(self.shards.task_names)
-        return np.where(task_ids == NO_TASK, num_tasks, task_ids).astype(np.int64)
 
     def _counts(self, inputs: dict[str, Tensor]) -> Tensor:
         counts = torch.bincount(inputs["loss_tasks"], minlength=len(self.terms))

@@ -15,6 +15,7 @@ from data_prep.shards.reading import SequenceTable
 from pipeline.data.interface import HeldOutBatch
 from pipeline.data.shards import Shards
 from pipeline.data.text_batch import TextBatch, empty_inputs
+from pipeline.data.text_terms import NSP
 
 _EVALUATION_STREAM = 3
 """Keeps these random numbers apart from those of the training masks."""
@@ -48,6 +49,7 @@ class HeldOutText:
         taken = min(num_samples or total, total)
         self._indices = [number * total // taken for number in range(taken)]
         self.task_names = shards.task_names
+        self.term_names = (*shards.task_names, *([NSP] if with_nsp else []))
         names: dict[str, int] = {}
         self._clusters = {
             index: np.array([names.setdefault(name, len(names)) for name in self._table[index].doc_id])
@@ -97,7 +99,8 @@ class HeldOutText:
 
     def _batch(self, queries: list[tuple[int, int, NDArray[np.int64]]]) -> HeldOutBatch:
         if not queries:
-            return HeldOutBatch(empty_inputs(self._shards.pad_id), torch.empty(0, dtype=torch.long))
+            none = torch.empty(0, dtype=torch.long)
+            return HeldOutBatch(empty_inputs(self._shards.pad_id), none, none)
         rows = TextBatch(self._shards.pad_id)
         words: list[NDArray] = []  # the document of each masked piece, then of each pair
         pairs: list[int] = []
@@ -112,4 +115,7 @@ class HeldOutText:
             if task == _PAIR_QUERY:
                 pairs.append(self._clusters[index][0])
         clusters = np.concatenate([*words, np.array(pairs, np.int64)])
-        return HeldOutBatch(rows.tensors(), torch.from_numpy(clusters))
+        inputs = rows.tensors()
+        pair_terms = torch.full((len(pairs),), len(self.task_names))
+        terms = torch.cat([inputs["loss_tasks"], pair_terms])
+        return HeldOutBatch(inputs, terms, torch.from_numpy(clusters))

@@ -6,6 +6,7 @@ from scipy.special import entr
 
 from pipeline.data.shards import Shards
 from pipeline.data.text_held_out import HeldOutText
+from pipeline.data.word_tasks import WordTasks
 
 
 def unigram_losses(shards: Shards, held_out: HeldOutText) -> dict[str, float]:
@@ -23,10 +24,10 @@ def unigram_losses(shards: Shards, held_out: HeldOutText) -> dict[str, float]:
     }
 
 
-def unigram_entropies(shards: Shards) -> dict[str, float]:
+def unigram_entropies(shards: Shards, tasks: WordTasks) -> dict[str, float]:
     """Entropy in nats of each task's unigram distribution, estimated on the training text."""
-    unigrams = task_unigrams(shards.piece_counts())
-    return dict(zip(shards.task_names, entr(unigrams).sum(axis=1).tolist(), strict=True))
+    unigrams = task_unigrams(tasks.regrouped(shards.piece_counts()))
+    return dict(zip(tasks.names, entr(unigrams).sum(axis=1).tolist(), strict=True))
 
 
 def task_unigrams(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ MAY_DIFFER = (
     "deepspeed",
     "compile",
     "data.path",
+    "data.tasks",
     "data.num_workers",
     "timeout_s",
     "on_nonfinite",
@@ -38,9 +39,12 @@ MAY_DIFFER = (
 )
 """Keys and sections that a run may change when it goes on; a change of those in TOLD changes what comes.
 
-The data may lie elsewhere, but must be the same. A run that begins at the checkpoint of another one may have
-another objective, too.
+The data and the file of tasks may lie elsewhere, but must be the same. A run that begins at the checkpoint of
+another one may have another objective, too, and other tasks of training.
 """
+_TASKS_HASH = "data.tasks_sha256"
+_OF_THE_TASKS = (_TASKS_HASH, "objective.tasks")
+"""Keys that decide which losses the objective weighs."""
 _OF_THE_MODEL = ("objective.nsp",)
 """Keys of the objective that decide which heads there are, and which losses."""
 
@@ -65,7 +69,8 @@ def keys_that_must_agree(
     Args:
         then: the configuration of the checkpoint.
         now: the run's.
-        with_objective: whether all of the objective must be what it was, or only what the model depends on.
+        with_objective: whether all of the objective, and its tasks, must be what they were, or only what the
+            model depends on.
     """
     before, after = flat(then), flat(now)
     if after["objective.estimator"] == "auto":  # which is what it was
@@ -77,10 +82,16 @@ def keys_that_must_agree(
     for key in sorted(before.keys() | after.keys()):
         section = key.split(".")[0]
         is_free = key in MAY_DIFFER or section in MAY_DIFFER
-        if section == "objective":
+        if section == "objective" or key == _TASKS_HASH:
             is_free = not with_objective and key not in _OF_THE_MODEL
         if not is_free and before.get(key) != after.get(key):
             yield key, before.get(key), after.get(key)
+
+
+def has_other_tasks(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether the objective weighs other losses than in the configuration of a checkpoint."""
+    before, after = flat(then), flat(now)
+    return any(before.get(key) != after.get(key) for key in _OF_THE_TASKS)
 
 
 def locate_start(config: RunConfig) -> Path | None:
@@ -149,6 +160,11 @@ def _refuse_other_config(checkpoint: Path, config: RunConfig, model_recipe: dict
         )
     is_own = is_checkpoint_of(config.run_dir, checkpoint)
     for key, then, now in keys_that_must_agree(manifest.config, config.to_dict(), with_objective=is_own):
+        if key == _TASKS_HASH:
+            raise UserError(
+                f"{checkpoint}: trained on other tasks than those of {config.data.tasks or 'the shards'}; "
+                "set data.tasks back, or start another run with name=…"
+            )
         raise UserError(
             f"{checkpoint}: {key} was {then!r} there and is {now!r} now; set it back, or start another run "
             "with name=…"

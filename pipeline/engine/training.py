@@ -38,7 +38,7 @@ from pipeline.engine.peers import Peers
 from pipeline.engine.preflight import flat
 from pipeline.engine.ranks import on_rank_zero
 from pipeline.engine.records import FAILURES, RECORDS, drop_records_after
-from pipeline.engine.resume import TOLD, keys_that_must_agree
+from pipeline.engine.resume import TOLD, has_other_tasks, keys_that_must_agree
 from pipeline.engine.run_folder import CONFIG, DS_CONFIG, checkpoint_folder, step_of
 from pipeline.engine.saving import CheckpointSaver, NeverWrittenError
 from pipeline.engine.schedule import build_schedule, set_schedule
@@ -119,7 +119,8 @@ class TrainingRun:
 
     def _go_on_from(self, checkpoint: Path) -> None:
         manifest = self._restore(checkpoint)
-        self._guard.load_state_dict(manifest.guard)
+        average = {"usual_loss": None} if self._has_other_tasks(manifest) else {}
+        self._guard.load_state_dict(manifest.guard | average)
         self.step, self._tokens = manifest.step, self._tokens + manifest.tokens
         set_schedule(self.engine.lr_scheduler, self.step)
         if self._place.rank == 0:
@@ -132,13 +133,18 @@ class TrainingRun:
     def _restore(self, checkpoint: Path) -> CheckpointManifest:
         manifest = load_progress(self.engine, self._network, checkpoint)
         rule = manifest.rule
-        if self._changed_objective(manifest):  # it begins afresh, with the losses that are known
+        if self._has_other_tasks(manifest):
+            rule = self._rule.state_dict()
+        elif self._changed_objective(manifest):  # it begins afresh, with the losses that are known
             rule = rule | {"objective": self._rule.state_dict()["objective"]}
         self._rule.load_state_dict(rule)
         return manifest
 
+    def _has_other_tasks(self, manifest: CheckpointManifest) -> bool:
+        return has_other_tasks(manifest.config, self._config.to_dict())
+
     def _changed_objective(self, manifest: CheckpointManifest) -> list[tuple[str, Any, Any]]:
-        """Keys of the objective, with their values then and now, where it is another one."""
+        """Keys of the objective and its tasks, with their values then and now, where it is another one."""
         now = self._config.to_dict()
         return list(keys_that_must_agree(manifest.config, now, with_objective=True))
 
@@ -275,7 +281,7 @@ class TrainingRun:
 
     def _validate(self, log: RunLog | None) -> None:
         assert self._held_out is not None
-        record = validation_record(self.engine, self._held_out, self._data.terms, self.step, self._place)
+        record = validation_record(self.engine, self._held_out, self.step, self._place)
         if log:
             log.record_validation(record)
 

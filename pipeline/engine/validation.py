@@ -2,25 +2,22 @@
 
 from typing import Any
 
-from pipeline.data.interface import HeldOut, LossTerms
+from pipeline.data.interface import HeldOut
 from pipeline.engine.launch import Place
 from pipeline.evaluation import average_loss, held_out_totals, task_figures, worst_task
 
 
-def validation_record(
-    engine: Any, held_out: HeldOut, terms: LossTerms, step: int, place: Place
-) -> dict[str, Any]:
+def validation_record(engine: Any, held_out: HeldOut, step: int, place: Place) -> dict[str, Any]:
     """A line of `validation.jsonl`; all ranks evaluate together."""
     engine.eval()
     totals = held_out_totals(
         lambda inputs: engine(inputs, score=True),
         held_out,
-        len(terms),
         place.device,
         place.rank,
         place.world_size,
     )
-    figures = task_figures(totals, terms.names, with_intervals=False)
+    figures = task_figures(totals, held_out.term_names, with_intervals=False)
     tasks = {name: figures[name] for name in held_out.task_names if name in figures}
     worst = worst_task(tasks)
     return {

@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Scores:
-    """R predictions in the order of the batch's labels: `terms` [R] names the loss term, `losses` [R] nats in
-    fp32, `correct` [R] bool.
-    """
+    """R predictions in the order of the batch's labels: `losses` [R] nats in fp32, `correct` [R] bool."""
 
-    terms: Tensor
     losses: Tensor
     correct: Tensor
 

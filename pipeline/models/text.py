@@ -33,7 +33,7 @@ class TextModel(TaskModel):
 
     Args:
         network: of transformers, with a masked-word head; its parameters keep their names.
-        num_word_terms: loss terms that masked words fall into.
+        num_word_terms: loss terms that masked words fall into in training; scores know of none.
         with_nsp: whether next-sentence prediction is trained.
     """
 
@@ -87,19 +87,17 @@ class TextModel(TaskModel):
         """Every masked piece, then every next-sentence label."""
         words, pooled = self.encode(inputs)
         logits = self.network.get_output_embeddings()(words)
-        parts = [_score(logits, inputs["labels"], inputs["loss_tasks"])]
+        parts = [_score(logits, inputs["labels"])]
         if self._with_nsp:
             labelled = inputs["next_sentence_label"] != NO_LABEL
             labels = inputs["next_sentence_label"][labelled]
-            terms = torch.full_like(labels, self._num_word_terms)
-            parts.append(_score(self.pair_logits(pooled[labelled]), labels, terms))
+            parts.append(_score(self.pair_logits(pooled[labelled]), labels))
         return Scores(
-            terms=torch.cat([part.terms for part in parts]),
             losses=torch.cat([part.losses for part in parts]),
             correct=torch.cat([part.correct for part in parts]),
         )
 
 
-def _score(logits: Tensor, labels: Tensor, terms: Tensor) -> Scores:
+def _score(logits: Tensor, labels: Tensor) -> Scores:
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
-    return Scores(terms, losses, logits.argmax(dim=-1) == labels)
+    return Scores(losses, logits.argmax(dim=-1) == labels)

@@ -7,11 +7,14 @@ from data_prep.errors import UserError
 from data_prep.passes.job import Settings
 from data_prep.schema import MANIFEST
 from data_prep.tagging.tag_map import load_tag_map
-from pipeline.assembly import TextRecipe, build_model, text_recipe, warm_start_of
+from pipeline.assembly import TextRecipe, build_model, text_recipe, training_terms, warm_start_of
 from pipeline.config import RunConfig
+from pipeline.data.interface import LossTerms
 from pipeline.data.shards import Shards
-from pipeline.data.text import check_next_sentence, loss_terms, task_quotas
+from pipeline.data.task_file import read_task_file
+from pipeline.data.text import check_next_sentence, task_quotas
 from pipeline.data.text_plan import masked_per_sequence, text_inputs, tokens_per_sequence
+from pipeline.data.text_terms import loss_terms
 from pipeline.models.text import TextModel
 from pipeline.plan.loss_shapes import LossShapes
 from pipeline.plan.run_plan import PlannedCase
@@ -58,6 +61,7 @@ def _case_with_shards(config: RunConfig, shards: Shards, recipe: TextRecipe) -> 
     return _case(
         config,
         recipe,
+        training_terms(config, shards),
         tokens=sum(s * group.tokens_per_sequence for s, group in zip(shares, groups, strict=True)),
         masked=sum(s * number for s, number in zip(shares, masked, strict=True)),
         groups=groups,
@@ -77,19 +81,26 @@ def _case_without_shards(config: RunConfig, sequence_length: int) -> PlannedCase
         warm_start=warm_start,
     )
     masked = config.masking.rate * sequence_length
-    return _case(config, recipe, tokens=sequence_length, masked=masked, groups=None)
+    tasks = read_task_file(config.data.tasks).task_names if config.data.tasks else recipe.task_names
+    terms = loss_terms(tasks, config.masking, config.objective)
+    return _case(config, recipe, terms, tokens=sequence_length, masked=masked, groups=None)
 
 
 def _case(
-    config: RunConfig, recipe: TextRecipe, *, tokens: float, masked: float, groups: list[TaskGroup] | None
+    config: RunConfig,
+    recipe: TextRecipe,
+    terms: LossTerms,
+    *,
+    tokens: float,
+    masked: float,
+    groups: list[TaskGroup] | None,
 ) -> PlannedCase:
     num_sequences = config.batch.micro_size
     num_masked = max(1, round(num_sequences * masked))
-    terms = loss_terms(recipe.task_names, config.masking, config.objective)
 
     def make(keep_logits: bool) -> tuple[TextModel, dict[str, Tensor]]:
         with no_init_weights():  # drawing them may look at what was drawn, and here are no values
-            model = build_model(config, recipe)
+            model = build_model(config, recipe, terms)
         network = model.network
         network.tie_weights()  # which is left out with it
         network.set_output_embeddings(LossShapes(network.get_output_embeddings(), keep_logits=keep_logits))

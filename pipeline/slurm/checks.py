@@ -13,6 +13,7 @@ from data_prep.shards.reading import SequenceTable
 from pipeline.amounts import size
 from pipeline.assembly import text_data
 from pipeline.config import RunConfig
+from pipeline.data.word_tasks import with_hash_of_tasks
 from pipeline.engine import workarounds
 from pipeline.engine.checkpoint import read_manifest
 from pipeline.engine.ds_config import complete_ds_config, given_ds_config
@@ -134,6 +135,7 @@ def _missing_program() -> list[str]:
 
 def _check_data(config: RunConfig, warnings: list[str]) -> Path | None:
     """Open all shards, and find the checkpoint that the run goes on from."""
+    config = with_hash_of_tasks(config)
     data = text_data(config)
     manifest = data.shards.manifest
     SequenceTable(config.data.path, manifest, [shard for shard in manifest.shards if shard.split != "train"])

@@ -16,6 +16,8 @@ _IMMATERIAL = (
     "name",
     "out_dir",
     "data.path",
+    "data.tasks",
+    "data.tasks_sha256",
     "data.num_workers",
     "timeout_s",
     "validate",
@@ -23,7 +25,7 @@ _IMMATERIAL = (
     "log",
     "profile",
 )
-"""Keys and sections that change no parameter; of the data their hash counts, not their place.
+"""Keys and sections that change no parameter; of data and tasks their hash counts, not their place.
 
 So it is with the losses of a reference.
 """
@@ -45,8 +47,11 @@ def write_identity(run: Run) -> None:
 
 
 def identity_of(run: Run) -> dict[str, Any]:
-    """All that decides the parameters of a run: its settings, its data, and those of its trunk."""
-    identity = _settings(run.config) | {"data": _hash_of_shards(run.config.data.path)}
+    """All that decides the parameters of a run: its settings, data and tasks, and those of its trunk."""
+    data = run.config.data
+    identity = _settings(run.config) | {"data": _hash_of_shards(data.path)}
+    if data.tasks is not None:
+        identity["data.tasks"] = sha256_file(data.tasks)
     if isinstance(run, ArmRun) and run.trunk:
         identity |= {f"trunk.{key}": value for key, value in identity_of(run.trunk).items()}
     return identity

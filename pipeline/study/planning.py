@@ -57,7 +57,7 @@ def _refuse_another_trunk(run: ArmRun, source: Path) -> None:
     for key, before, after in keys_that_must_agree(then, now, with_objective=False):
         raise UserError(
             f"{source}: arms.{run.arm}: {key} is {after!r}, and {before!r} in its trunk; a trunk is shared "
-            "by arms that differ in their objective alone"
+            "by arms that differ in their objective and its tasks alone"
         )
 
 
@@ -122,5 +122,6 @@ def _with_references(config: RunConfig) -> RunConfig:
     objective = config.objective
     if not isinstance(objective.reference, Path) or objective.reference_losses is not None:
         return config
-    found = {"reference_losses": read_references(objective.reference)}
+    losses = read_references(objective.reference, of_shard_tasks=config.data.tasks is None)
+    found = {"reference_losses": losses}
     return config.model_copy(update={"objective": objective.model_copy(update=found)})

@@ -49,7 +49,7 @@ def score_run(run_dir: Path, identity: str, settings: ScoreSettings) -> None:
         held_out = HeldOutText(
             shards, split, with_nsp=False, num_samples=settings.num_samples, num_masks=settings.num_masks
         )
-        totals = held_out_totals(model.scores, held_out, len(shards.task_names), device)
+        totals = held_out_totals(model.scores, held_out, device)
         mask_hashes[split] = held_out.mask_hash
         for name in ("losses", "correct", "counts"):
             sums[f"{split}.{name}"] = np.ascontiguousarray(getattr(totals, name))

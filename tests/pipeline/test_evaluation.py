@@ -60,19 +60,20 @@ def test_few_documents_get_no_interval():
 def test_totals_are_summed_by_document_and_term():
     class TwoBatches:
         num_clusters = 2
+        term_names = ("noun", "verb")
 
         def batches(self, rank, world_size):
-            yield HeldOutBatch({"x": torch.tensor([0])}, torch.tensor([0, 1, 1]))
-            yield HeldOutBatch({"x": torch.tensor([1])}, torch.tensor([1, 1, 1]))
+            terms = torch.tensor([0, 1, 0])
+            yield HeldOutBatch({"x": torch.tensor([0])}, terms, torch.tensor([0, 1, 1]))
+            yield HeldOutBatch({"x": torch.tensor([1])}, terms, torch.tensor([1, 1, 1]))
 
     def score(inputs):
         return Scores(
-            terms=torch.tensor([0, 1, 0]),
             losses=torch.tensor([1.0, 2.0, 4.0]) + inputs["x"],
             correct=torch.tensor([True, False, True]),
         )
 
-    result = held_out_totals(score, TwoBatches(), 2, torch.device("cpu"))
+    result = held_out_totals(score, TwoBatches(), torch.device("cpu"))
     np.testing.assert_array_equal(result.losses, [[1, 0], [4 + 2 + 5, 2 + 3]])
     np.testing.assert_array_equal(result.counts, [[1, 0], [3, 2]])
     np.testing.assert_array_equal(result.correct, [[1, 0], [3, 0]])

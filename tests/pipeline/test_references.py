@@ -10,6 +10,7 @@ from data_prep.errors import UserError
 from pipeline.config import ObjectiveConfig
 from pipeline.data.shards import Shards
 from pipeline.data.unigram import task_unigrams
+from pipeline.data.word_tasks import WordTasks
 from pipeline.references import with_references
 
 
@@ -24,7 +25,7 @@ def found(opened):
 
     def find(source):
         section = ObjectiveConfig(name="excess", reference=source)
-        return with_references(section, opened, None).reference_losses
+        return with_references(section, opened, WordTasks.of_shards(opened), None).reference_losses
 
     return find
 
@@ -75,4 +76,4 @@ def test_a_run_without_a_validation_is_refused(found, tmp_path):
 def test_other_objectives_and_given_losses_need_no_reference(opened):
     given = ObjectiveConfig(name="excess", reference=Path("nowhere"), reference_losses={"noun": 1.0})
     for section in (ObjectiveConfig(), given):
-        assert with_references(section, opened, None) == section
+        assert with_references(section, opened, WordTasks.of_shards(opened), None) == section

@@ -105,8 +105,10 @@ def test_scores_add_up_to_the_sums(unpad, batch_of):
     model = model_of(unpad=unpad).eval()
     scores = model.scores(inputs)
     sums, counts = model.task_losses(inputs)
-    torch.testing.assert_close(torch.zeros(4).index_add(0, scores.terms, scores.losses), sums)
-    assert torch.bincount(scores.terms, minlength=4).tolist() == counts.tolist()
+    pairs = torch.full((len(scores.losses) - len(inputs["labels"]),), 3)
+    terms = torch.cat([inputs["loss_tasks"], pairs])
+    torch.testing.assert_close(torch.zeros(4).index_add(0, terms, scores.losses), sums)
+    assert torch.bincount(terms, minlength=4).tolist() == counts.tolist()
 
 
 @pytest.mark.parametrize("unpad", [True, False])

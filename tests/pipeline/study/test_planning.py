@@ -7,7 +7,7 @@ import pytest
 from data_prep.errors import UserError
 from pipeline.study.command import load_study
 from pipeline.study.compute import FlopCounter
-from pipeline.study.identity import write_identity
+from pipeline.study.identity import identity_of, write_identity
 from pipeline.study.parts import missing_parts, runs_of_part
 
 
@@ -15,6 +15,14 @@ def load(study, **content):
     study.content |= content
     study.write()
     return load_study(study.source, study.folder / "out")
+
+
+@pytest.fixture
+def merged(study):
+    """A file for data.tasks, which is not read before its run begins."""
+    path = study.folder / "merged.json"
+    path.write_text("tasks")
+    return path
 
 
 def test_there_is_a_run_for_each_arm_and_seed_with_all_overrides(study):
@@ -36,6 +44,37 @@ def test_an_arm_goes_on_from_the_trunk_of_its_seed_on_the_schedule_of_the_whole(
         assert run.trunk.config.seed == run.seed
         assert (run.trunk.config.steps, run.trunk.config.schedule.total_steps) == (3, 6)
         assert run.trunk.config.objective.name == "average"
+
+
+def test_an_arm_may_go_on_from_its_trunk_with_other_tasks(study, merged):
+    keys = {"masking.policy": "random"}
+    study.content["arms"]["minimax"]["overrides"]["data.tasks"] = str(merged)
+    planned = load(study, overrides=study.content["overrides"] | keys)
+    assert {run.config.data.tasks for run in planned.runs} == {None, merged}
+    assert {trunk.config.data.tasks for trunk in planned.trunks} == {None}
+
+
+def test_an_arm_whose_file_of_tasks_is_not_there_is_refused(study):
+    keys = {"masking.policy": "random", "data.tasks": "nowhere.json"}
+    with pytest.raises(UserError, match=r"data\.tasks: nowhere\.json: no such file"):
+        load(study, overrides=study.content["overrides"] | keys)
+
+
+def test_what_a_run_is_made_of_holds_the_content_of_its_tasks_and_only_if_it_has_some(study, merged):
+    without = identity_of(load(study).runs[0])
+    assert not {key for key in without if key.startswith("data.tasks")}
+    keys = {"masking.policy": "random", "data.tasks": str(merged)}
+
+    def found(path):
+        overrides = study.content["overrides"] | keys | {"data.tasks": str(path)}
+        return identity_of(load(study, overrides=overrides).runs[0])
+
+    here = found(merged)
+    assert found(merged.rename(merged.with_name("moved.json"))) == here
+    (study.folder / "moved.json").write_text("another")
+    assert {key for key, value in found(study.folder / "moved.json").items() if here[key] != value} == {
+        "data.tasks"
+    }
 
 
 def test_runs_of_a_trunk_are_in_one_part_and_no_run_is_in_two(study):

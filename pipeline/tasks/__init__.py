@@ -1,0 +1,1 @@
+"""Files for `data.tasks`: the shards' tasks merged, pieces drawn at random, pieces that are learned alike."""

@@ -56,4 +56,5 @@ def _shard_tasks(labels: NDArray[np.int64], shards: Shards) -> str:
 def _pieces(labels: NDArray[np.int64], shards: Shards) -> str:
     by_piece = labels.sum(axis=0)
     most = by_piece.argsort(kind="stable")[::-1][:_NUM_PIECES]
-    return escape(" ".join(shards.tokenizer.id_to_token(int(piece)) for piece in most if by_piece[piece]))
+    named = (shards.tokenizer.id_to_token(int(piece)) for piece in most if by_piece[piece])
+    return escape(" ".join(piece for piece in named if piece))

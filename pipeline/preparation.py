@@ -46,8 +46,10 @@ def prepare(config: RunConfig) -> Job:
     flops = flops_per_token(config, shards, recipe) if launched_rank() == 0 else None
     folder = config.model.init_from
     place = join_ranks(config.timeout_s)
+    # The losses alone: in all else the ranks are yet to be asked whether they agree.
+    references = on_rank_zero(place, lambda: with_objective(config, data, start).objective.reference_losses)
     return Job(
-        config=on_rank_zero(place, lambda: with_objective(config, data, start)),
+        config=_with_references(config, references),
         ds_settings=ds_settings,
         data=data,
         model=model,
@@ -79,6 +81,11 @@ def with_objective(config: RunConfig, data: TextData, start: Path | None) -> Run
     own_start = start if start and is_checkpoint_of(config.run_dir, start) else None
     objective = with_references(config.objective, data.shards, data.word_tasks, own_start)
     build_objective(objective, data.terms.tasks, config.num_planned_steps)
+    return _with_references(config, objective.reference_losses)
+
+
+def _with_references(config: RunConfig, losses: dict[str, float] | None) -> RunConfig:
+    objective = config.objective.model_copy(update={"reference_losses": losses})
     return config.model_copy(update={"objective": objective})
 
 

@@ -329,13 +329,13 @@ def test_a_run_does_not_go_on_under_another_configuration(pretrain, run):
     assert "objective.alpha was 1.0 there and is 0.5 now" in refused.stderr
 
 
-def test_excess_goes_on_with_the_references_that_it_began_with(shards, tmp_path):
+def test_excess_goes_on_with_the_references_that_it_began_with(pretrain, tmp_path):
     reference = tmp_path / "reference.yaml"
     reference.write_text("".join(f"{task}: 2.5\n" for task in TASK_NAMES))
     excess = ("objective.name=excess", f"objective.reference={reference}", "validate.every=0")
-    assert pretrain(tmp_path, shards, "steps=2", *excess).returncode == 0
+    assert pretrain(tmp_path, "steps=2", *excess).returncode == 0
     reference.unlink()
-    assert pretrain(tmp_path, shards, "steps=3", *excess).returncode == 0
+    assert pretrain(tmp_path, "steps=3", *excess).returncode == 0
     objective = load_config(tmp_path / "tiny" / "config.yaml", []).objective
     assert (objective.estimator, objective.reference_losses) == ("ema", dict.fromkeys(TASK_NAMES, 2.5))
     lines = records(tmp_path / "tiny")
@@ -345,7 +345,7 @@ def test_excess_goes_on_with_the_references_that_it_began_with(shards, tmp_path)
         sum(n * u for n, u in zip(counts, w, strict=True)) for w in ((0.81**2, 0.81, 1), (0.81, 0.9, 1))
     )
     assert lines[-1]["task_effective_count"]["noun"] == pytest.approx(sums**2 / squares)
-    refused = pretrain(tmp_path, shards, "steps=4", *excess, "objective.reference=unigram")
+    refused = pretrain(tmp_path, "steps=4", *excess, "objective.reference=unigram")
     assert "objective.reference was" in refused.stderr
 
 

@@ -145,8 +145,7 @@ class TrainingRun:
 
     def _changed_objective(self, manifest: CheckpointManifest) -> list[tuple[str, Any, Any]]:
         """Keys of the objective and its tasks, with their values then and now, where it is another one."""
-        now = self._config.to_dict()
-        return list(keys_that_must_agree(manifest.config, now, with_objective=True))
+        return list(keys_that_must_agree(manifest.config, self._config.to_dict(), with_objective=True))
 
     def train(self) -> None:
         """All remaining steps, or those before it is told to stop.

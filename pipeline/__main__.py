@@ -10,6 +10,7 @@ import typer
 from data_prep.errors import is_first_of_node, run_program
 from pipeline.slurm.command import app as slurm
 from pipeline.slurm.queue_commands import app as queue_commands
+from pipeline.tasks.command import app as tasks
 
 app = typer.Typer(
     add_completion=False,
@@ -64,6 +65,7 @@ def pretrain(
     run_pretraining(job)
 
 
+app.add_typer(tasks, name="tasks")
 app.add_typer(queue_commands)
 app.add_typer(slurm, name="slurm")
 
@@ -122,7 +124,7 @@ def plan(
         int | None, typer.Option(min=1, help="Pieces, where there are no shards yet; 128 by default.")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this JSON file too.")
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the figures to this JSON file too.")
     ] = None,
 ) -> None:
     """What a run will take, without data, GPU or training: FLOPs, memory and traffic per ZeRO stage, time."""
@@ -131,11 +133,8 @@ def plan(
     from rich.console import Console
 
     from data_prep.durable import write_durably
-    from data_prep.errors import UserError
     from pipeline.run_file import load_config
 
-    if json_file and json_file.is_dir():
-        raise UserError(f"{json_file}: is a folder; --json names a JSON file")
     run_config = load_config(config, overrides or [])
 
     from pipeline.engine import workarounds
@@ -168,8 +167,10 @@ def evaluate(
         typer.Argument(metavar="CHECKPOINT", help="Checkpoints, or runs, whose newest checkpoint is taken."),
     ],
     data: Annotated[Path, typer.Option(help="Folder of shards that data_prep wrote.")],
-    split: Annotated[str, typer.Option(help="Held-out split: test or validation.")] = "test",
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file too.")] = None,
+    split: Annotated[Literal["test", "validation"], typer.Option(help="Held-out split.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write the figures to this JSON file too.")
+    ] = None,
 ) -> None:
     """Held-out loss and accuracy per task, on the same masked words for every checkpoint."""
     import json
@@ -177,13 +178,8 @@ def evaluate(
     from rich.console import Console
 
     from data_prep.durable import write_durably
-    from data_prep.errors import UserError
     from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
 
-    if split not in ("test", "validation"):
-        raise UserError(f"--split {split}: give test or validation")
-    if out and out.is_dir():
-        raise UserError(f"{out}: is a folder; --out names a JSON file")
     if out:
         refuse_below_a_file(out, "--out")
     refuse_wrong_folder(data, "--data", "shards")
@@ -228,71 +224,6 @@ def study(
         print_missing(planned, num_parts)
     else:
         raise typer.Exit(run_study(planned, jobs, part, num_parts))
-
-
-@app.command(
-    epilog="Example: pipeline tasks shards --out tasks.json --merge content=verb,noun,adjective,adverb "
-    "--merge other=determiner,pronoun,preposition,conjunction,interjection"
-)
-def tasks(
-    data: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards that data_prep wrote.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON file to write, for data.tasks.")],
-    merge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TASK=A,B",
-            help="Merge tasks of the shards into one; once for each task, or once with a YAML file of all.",
-        ),
-    ] = None,
-    random: Annotated[
-        int | None,
-        typer.Option(metavar="SEED", min=0, help="Draw pieces into tasks as large as those of the shards."),
-    ] = None,
-    loss_curves: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Group pieces that a run learned alike, by all its checkpoints."),
-    ] = None,
-    num_tasks: Annotated[
-        int | None, typer.Option(min=1, max=254, help="With --loss-curves: how many tasks.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="With --loss-curves; 0 by default.")] = None,
-    num_sequences: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --loss-curves: training sequences to look at; 20,000 by default."),
-    ] = None,
-) -> None:
-    """Make a file for data.tasks, which says what masked pieces train on, and show what is in its tasks."""
-    from data_prep.errors import UserError
-    from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
-
-    ways = {"--merge": merge, "--random": random, "--loss-curves": loss_curves}
-    given = [flag for flag, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise UserError(f"{' and '.join(given) or 'no way to make tasks'}: give one of {', '.join(ways)}")
-    extras = {"--num-tasks": num_tasks, "--seed": seed, "--num-sequences": num_sequences}
-    for flag, value in extras.items():
-        if value is not None and loss_curves is None:
-            raise UserError(f"{flag}: is for --loss-curves; leave it out")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder; --out names a JSON file")
-    refuse_below_a_file(out, "--out")
-    refuse_wrong_folder(data, "SHARDS", "shards")
-    if loss_curves is not None:
-        if num_tasks is None:
-            raise UserError("--loss-curves: --num-tasks is missing: how many tasks")
-        refuse_wrong_folder(loss_curves, "--loss-curves", "checkpoint")
-
-    from pipeline.data.shards import Shards
-    from pipeline.tasks.command import TaskMaker
-
-    maker = TaskMaker(Shards(data))
-    if merge is not None:
-        maker.write(maker.merged(merge), "merge", out)
-    elif random is not None:
-        maker.write(maker.random(random), "random", out)
-    elif loss_curves is not None and num_tasks is not None:
-        made = maker.from_loss_curves(loss_curves, num_tasks, num_sequences or 20_000, seed or 0)
-        maker.write(made, "loss_curves", out)
 
 
 @app.command(epilog="Example: pipeline export runs/minimax exported/minimax")

@@ -20,7 +20,7 @@ def refuse_wrong_paths(config: RunConfig) -> None:
 def refuse_no_task_file(path: Path) -> None:
     """Raise UserError where the file that `data.tasks` names is not there."""
     if not path.is_file():
-        raise UserError(f"data.tasks: {path}: no such file; `pipeline tasks SHARDS --out FILE` makes one")
+        raise UserError(f"data.tasks: {path}: no such file; make one with pipeline tasks")
 
 
 def refuse_wrong_folder(folder: Path, key: str, wanted: Literal["shards", "checkpoint"]) -> None:

@@ -96,8 +96,8 @@ class _Versioned(BaseModel):
     schema_version: int
 
 
-def read_task_file(path: Path) -> TaskFile:
-    """Read a file of tasks.
+def read_task_file(path: Path, key: str = "data.tasks") -> TaskFile:
+    """Read a file of tasks, which the user named by `key`.
 
     Raises:
         UserError: there is none, it is no such file, or one of another version.
@@ -108,13 +108,13 @@ def read_task_file(path: Path) -> TaskFile:
         version = _Versioned.model_validate_json(content).schema_version
         if version != _SCHEMA_VERSION:
             raise UserError(
-                f"data.tasks: {path}: schema version {version}, this program reads {_SCHEMA_VERSION}; make "
-                "it again with pipeline tasks"
+                f"{key}: {path}: schema version {version}, this program reads {_SCHEMA_VERSION}; make it "
+                "again with pipeline tasks"
             )
         return TaskFile.model_validate_json(content)
     except ValidationError as error:
         raise UserError(
-            f"data.tasks: {path}: {_first_mistake(error)}; make it again with pipeline tasks"
+            f"{key}: {path}: {first_mistake(error)}; make it again with pipeline tasks"
         ) from error
 
 
@@ -124,7 +124,8 @@ def write_task_file(path: Path, content: TaskFile) -> None:
     write_durably(path, content.model_dump_json() + "\n")
 
 
-def _first_mistake(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
+    """Where a file of tasks is wrong, and how."""
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")

@@ -79,9 +79,20 @@ def word_tasks(data: DataConfig, shards: Shards) -> WordTasks:
     """
     if data.tasks is None:
         return WordTasks.of_shards(shards)
-    content = read_task_file(data.tasks)
-    _refuse_other_shards(content, data.tasks, shards)
-    return WordTasks.of_file(content, _checked_hash(data), shards=shards)
+    tasks = read_word_tasks(data.tasks, shards)
+    _refuse_altered(data, tasks.sha256)
+    return tasks
+
+
+def read_word_tasks(path: Path, shards: Shards, key: str = "data.tasks") -> WordTasks:
+    """The tasks of a file, which the user named by `key`.
+
+    Raises:
+        UserError: the file is not there, is malformed, or does not fit the shards.
+    """
+    content = read_task_file(path, key)
+    _refuse_other_shards(content, f"{key}: {path}", shards)
+    return WordTasks.of_file(content, sha256_file(path), shards=shards)
 
 
 def with_hash_of_tasks(config: RunConfig) -> RunConfig:
@@ -92,42 +103,39 @@ def with_hash_of_tasks(config: RunConfig) -> RunConfig:
     """
     if config.data.tasks is None:
         return config
-    data = config.data.model_copy(update={"tasks_sha256": _checked_hash(config.data)})
+    refuse_no_task_file(config.data.tasks)
+    found = sha256_file(config.data.tasks)
+    _refuse_altered(config.data, found)
+    data = config.data.model_copy(update={"tasks_sha256": found})
     return config.model_copy(update={"data": data})
 
 
-def _checked_hash(data: DataConfig) -> str:
-    assert data.tasks is not None
-    refuse_no_task_file(data.tasks)
-    found = sha256_file(data.tasks)
+def _refuse_altered(data: DataConfig, found: str | None) -> None:
     if data.tasks_sha256 not in (None, found):
         raise UserError(
             f"data.tasks: {data.tasks}: was altered since data.tasks_sha256 was written down; name the file "
             "of then, or leave data.tasks_sha256 out"
         )
-    return found
 
 
-def _refuse_other_shards(content: TaskFile, path: Path, shards: Shards) -> None:
+def _refuse_other_shards(content: TaskFile, where: str, shards: Shards) -> None:
     manifest = shards.manifest
     if content.tokenizer_sha256 != manifest.tokenizer.sha256:
         raise UserError(
-            f"data.tasks: {path}: made for another tokenizer than that of {shards.folder}; make it from "
-            "these shards: pipeline tasks"
+            f"{where}: made for another tokenizer than that of {shards.folder}; make it from these shards "
+            "with pipeline tasks"
         )
     if not isinstance(content.assignment, ByShardTask):
         if len(content.assignment.task_of) != manifest.vocab_size:
             raise UserError(
-                f"data.tasks: {path}: tasks of {len(content.assignment.task_of)} pieces, the vocabulary of "
+                f"{where}: tasks of {len(content.assignment.task_of)} pieces, the vocabulary of "
                 f"{shards.folder} has {manifest.vocab_size}; make it again with pipeline tasks"
             )
         return
     known, named = shards.task_names, content.assignment.task_of
     for task in named:
         if task not in known:
-            raise UserError(
-                f'data.tasks: {path}: "{task}" is no task of {shards.folder}{nearest(task, known)}'
-            )
+            raise UserError(f'{where}: "{task}" is no task of {shards.folder}{nearest(task, known)}')
     for task in known:
         if task not in named:
-            raise UserError(f'data.tasks: {path}: says nothing of task "{task}" of {shards.folder}')
+            raise UserError(f'{where}: says nothing of task "{task}" of {shards.folder}')

@@ -30,7 +30,7 @@ def curve_tasks(
     num_different = len(np.unique(points[counted], axis=0))
     if num_different < num_tasks:
         raise UserError(f"--num-tasks {num_tasks}: only {num_different} different loss curves; ask for fewer")
-    means = KMeans(num_tasks, n_init=_NUM_STARTS, random_state=seed)
+    means = KMeans(num_tasks, n_init=_NUM_STARTS, random_state=seed % 2**32)  # it takes no larger one
     means.fit(points[counted], sample_weight=labels[counted])
     found = means.predict(points)
     by_task = np.bincount(found, labels * points[:, -1], num_tasks) / np.bincount(found, labels, num_tasks)

@@ -1,133 +1,114 @@
-"""`pipeline tasks`: makes a file for `data.tasks`, and shows what its tasks are made of."""
+"""`pipeline tasks`: ways to make a file for `data.tasks`, which says what masked pieces train on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import JsonValue
-from rich.console import Console
+import typer
 
-from data_prep.durable import sha256_file
 from data_prep.errors import UserError
-from data_prep.schema import MANIFEST
-from pipeline.data.shards import Shards
-from pipeline.data.task_file import ByPiece, ByShardTask, Making, TaskFile, write_task_file
-from pipeline.data.word_tasks import WordTasks
-from pipeline.tasks.clusters import curve_tasks
-from pipeline.tasks.drawn import draw_tasks
-from pipeline.tasks.loss_curves import LossCurves, measure_loss_curves
-from pipeline.tasks.merged import merge, read_merge
-from pipeline.tasks.table import Columns, tasks_table
+from pipeline.paths import refuse_below_a_file, refuse_wrong_folder
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make a file for data.tasks: which task a masked piece belongs to in training.\n\n"
+    "Each way shows what is in the tasks it made.",
+    epilog="Example: pipeline tasks random shards --out tasks.json\n"
+    "Then: pipeline pretrain CONFIG data.tasks=tasks.json masking.policy=random",
+)
 
 
-@dataclass(frozen=True)
-class MadeTasks:
-    """New tasks, and what is to be told about each of them beside what it is made of."""
-
-    names: list[str]
-    assignment: ByShardTask | ByPiece
-    settings: dict[str, JsonValue]
-    columns: Columns
-    remark: str
+def _shards(folder: Path) -> Path:
+    refuse_wrong_folder(folder, "SHARDS", "shards")
+    return folder
 
 
-class TaskMaker:
-    """Makes tasks from shards.
-
-    Args:
-        shards: the shards, whose training sequences are counted.
-    """
-
-    def __init__(self, shards: Shards) -> None:
-        self.shards = shards
-        self.counts = shards.piece_counts()
-        """[T, V] how often each piece stands in a word of each of the shards' tasks."""
-        if not self.counts.any():
-            raise UserError(
-                f"{shards.folder}: no training sequence holds a word of a task; prepare more text"
-            )
-
-    def merged(self, given: Sequence[str]) -> MadeTasks:
-        """Several of the shards' tasks in one."""
-        parts = read_merge(given)
-        assignment = merge(parts, self.shards.task_names)
-        settings: dict[str, JsonValue] = {"tasks": {task: list(members) for task, members in parts.items()}}
-        return MadeTasks(list(parts), assignment, settings, {}, "")
-
-    def random(self, seed: int) -> MadeTasks:
-        """Pieces drawn into tasks that are as large as the shards' ones, those without a label left out."""
-        sizes = self.counts.sum(axis=1)
-        like = [name for name, size in zip(self.shards.task_names, sizes, strict=True) if size]
-        sizes = sizes[sizes > 0]
-        labels = self.counts.sum(axis=0)
-        tasks = draw_tasks(labels, sizes, seed)
-        reached = np.bincount(tasks, labels, len(sizes))
-        wanted = [f"{share:.2%}".rstrip("%") for share in sizes / sizes.sum()]
-        furthest = np.abs(reached - sizes).max() / sizes.sum()
-        return MadeTasks(
-            [f"random_{number}" for number in range(1, len(sizes) + 1)],
-            ByPiece(task_of=tasks.tolist()),
-            {"seed": seed, "sizes_of": list(like)},
-            {"wanted, %": wanted, "as much as": like},
-            f"Furthest from a wanted share: {furthest:.4%} of all labels.",
-        )
-
-    def from_loss_curves(self, run: Path, num_tasks: int, num_sequences: int, seed: int) -> MadeTasks:
-        """Pieces that a run learned alike."""
-        curves = measure_loss_curves(run, self.shards, num_sequences, seed)
-        tasks = curve_tasks(curves, self.counts.sum(axis=0), num_tasks, seed)
-        steps = list(curves.checkpoints)
-        checkpoints: dict[str, JsonValue] = {str(step): made for step, made in curves.checkpoints.items()}
-        return MadeTasks(
-            [f"group_{number}" for number in range(1, num_tasks + 1)],
-            ByPiece(task_of=tasks.tolist()),
-            {
-                "run": str(run),
-                "checkpoints": checkpoints,
-                "num_sequences": curves.num_sequences,
-                "seed": seed,
-            },
-            {
-                f"loss, step {steps[0]:,}": _losses(curves, tasks, num_tasks, 0),
-                f"step {steps[-1]:,}": _losses(curves, tasks, num_tasks, -1),
-            },
-            f"Of {curves.counts.sum():,} masked pieces in {curves.num_sequences:,} training sequences, at "
-            f"{len(steps)} checkpoints.",
-        )
-
-    def write(self, made: MadeTasks, method: str, out: Path) -> None:
-        """Write the file, and print what the tasks are made of.
-
-        Raises:
-            UserError: a task that no piece is left for.
-        """
-        if isinstance(made.assignment, ByPiece):
-            for index in set(range(len(made.names))).difference(made.assignment.task_of):
-                raise UserError(f"{made.names[index]}: no piece is left for it; there are too few pieces")
-        content = TaskFile(
-            task_names=made.names,
-            tokenizer_sha256=self.shards.manifest.tokenizer.sha256,
-            made=Making(
-                method=method,
-                settings=made.settings,
-                shards_sha256=sha256_file(self.shards.folder / MANIFEST),
-            ),
-            assignment=made.assignment,
-        )
-        write_task_file(out, content)
-        tasks = WordTasks.of_file(content, shards=self.shards)
-        table = tasks_table(tasks, self.counts, self.shards, made.columns)
-        natural_width = Console(width=1_000).measure(table).maximum
-        console = Console(width=max(Console().width, natural_width), highlight=False)
-        console.print(table)
-        console.print(f"{made.remark} {out}: {len(made.names)} tasks, for data.tasks".strip())
+def _run(folder: Path) -> Path:
+    refuse_wrong_folder(folder, "RUN", "checkpoint")
+    return folder
 
 
-def _losses(curves: LossCurves, tasks: NDArray[np.int64], num_tasks: int, checkpoint: int) -> list[str]:
-    """Mean nats of each task."""
-    sums = np.bincount(tasks, curves.losses[:, checkpoint], num_tasks)
-    counts = np.bincount(tasks, curves.counts, num_tasks)
-    pairs = zip(sums, counts, strict=True)
-    return [f"{total / number:.2f}" if number else "" for total, number in pairs]
+def _out(path: Path) -> Path:
+    refuse_below_a_file(path, "--out")
+    return path
+
+
+ShardsArgument = Annotated[
+    Path,
+    typer.Argument(metavar="SHARDS", help="Folder of shards that data_prep wrote.", callback=_shards),
+]
+OutOption = Annotated[
+    Path, typer.Option(metavar="FILE", dir_okay=False, help="JSON file to write.", callback=_out)
+]
+
+
+@app.command(
+    epilog="Example: pipeline tasks merge shards --out merged.json \\\n"
+    "content=verb,noun,adjective,adverb \\\n"
+    "other=determiner,pronoun,preposition,conjunction,interjection"
+)
+def merge(
+    shards: ShardsArgument,
+    parts: Annotated[
+        list[str],
+        typer.Argument(metavar="TASK=A,B", help="A task, and the shards' tasks in it; or one YAML file."),
+    ],
+    out: OutOption,
+) -> None:
+    """Merge several of the shards' tasks into one. Each of the shards' tasks must stand in one."""
+    from pipeline.tasks.merged import read_merge
+
+    merged = read_merge(parts)
+
+    from pipeline.tasks.maker import TaskMaker
+
+    maker = TaskMaker(shards)
+    maker.write(maker.merged(merged), out)
+
+
+@app.command(epilog="Example: pipeline tasks random shards --out random.json --sizes-of merged.json")
+def random(
+    shards: ShardsArgument,
+    out: OutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    sizes_of: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Tasks as large as those of this file."
+        ),
+    ] = None,
+) -> None:
+    """Draw pieces at random into tasks as large as those of the shards, or of another file."""
+    if sizes_of and out.exists() and out.samefile(sizes_of):
+        raise UserError(f"--out: {out} is the file of --sizes-of; name another")
+
+    from pipeline.tasks.maker import TaskMaker
+
+    maker = TaskMaker(shards)
+    maker.write(maker.random(seed, sizes_of), out)
+
+
+@app.command(
+    epilog="Example: pipeline tasks loss-curves shards runs/average --out learned.json --num-tasks 9"
+)
+def loss_curves(
+    shards: ShardsArgument,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            exists=True,
+            file_okay=False,
+            help="Folder of a run that kept several checkpoints.",
+            callback=_run,
+        ),
+    ],
+    out: OutOption,
+    num_tasks: Annotated[int, typer.Option(min=1, max=254, help="How many tasks.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of masks and k-means.")] = 0,
+    num_sequences: Annotated[int, typer.Option(min=1, help="Training sequences to score, at most.")] = 20_000,
+) -> None:
+    """Group pieces that a run learned alike, by their mean losses at all its checkpoints."""
+    from pipeline.tasks.maker import TaskMaker
+
+    maker = TaskMaker(shards)
+    maker.write(maker.from_loss_curves(run, num_tasks, num_sequences, seed), out)

@@ -14,7 +14,7 @@ Merged = dict[str, list[str]]
 
 
 def read_merge(given: Sequence[str]) -> Merged:
-    """What `--merge` says: `task=first,second` each time, or once the name of a YAML file.
+    """What is to be merged: `task=first,second` for each task, or the name of one YAML file of all.
 
     Raises:
         UserError: neither of the two, or a task that stands there twice.
@@ -25,9 +25,9 @@ def read_merge(given: Sequence[str]) -> Merged:
     for entry in given:
         task, equals, members = entry.partition("=")
         if not (task and equals and members):
-            raise UserError(f'--merge: "{entry}" is not of the form task=first,second, nor a single file')
+            raise UserError(f'"{entry}" is not of the form task=first,second, nor a single file')
         if task in merged:
-            raise UserError(f'--merge: task "{task}" stands there twice; name its parts in one')
+            raise UserError(f'task "{task}" stands there twice; name its parts in one')
         merged[task] = [member.strip() for member in members.split(",")]
     return merged
 
@@ -43,24 +43,20 @@ def merge(merged: Merged, shard_tasks: Sequence[str]) -> ByShardTask:
         for member in members:
             if member not in shard_tasks:
                 hint = nearest(member, shard_tasks) or f"; they have {', '.join(shard_tasks)}"
-                raise UserError(f'--merge: {task}: "{member}" is no task of the shards{hint}')
+                raise UserError(f'{task}: "{member}" is no task of the shards{hint}')
             if member in task_of:
-                raise UserError(
-                    f'--merge: "{member}" stands in "{task_of[member]}" and in "{task}"; keep one'
-                )
+                raise UserError(f'"{member}" stands in "{task_of[member]}" and in "{task}"; keep one')
             task_of[member] = task
     left = [task for task in shard_tasks if task not in task_of]
     if left:
-        raise UserError(f"--merge: {', '.join(left)} of the shards stand in no task; add them to one")
+        raise UserError(f"{', '.join(left)} of the shards stand in no task; add them to one")
     return ByShardTask(task_of=task_of)
 
 
 def _of_file(path: Path) -> Merged:
     if not path.is_file():
-        raise UserError(f"--merge: {path}: no such file; name a YAML file, or give task=first,second")
+        raise UserError(f"{path}: no such file; name a YAML file, or give task=first,second")
     try:
         return TypeAdapter(Merged).validate_python(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        raise UserError(
-            f"--merge: {path}: not a YAML map from task to a list of the shards' tasks"
-        ) from error
+        raise UserError(f"{path}: not a YAML map from task to a list of the shards' tasks") from error

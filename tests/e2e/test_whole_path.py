@@ -116,7 +116,10 @@ def test_transformers_fills_masks_with_the_exported_folder(exported):
     [
         (["evaluate", "/nowhere", "--data", "{shards}"], "/nowhere: neither a checkpoint"),
         (["evaluate", "{runs}/average", "--data", "/nowhere"], "/nowhere: no manifest.json"),
-        (["evaluate", "{runs}/average", "--data", "{shards}", "--split", "train"], "give test or validation"),
+        (
+            ["evaluate", "{runs}/average", "--data", "{shards}", "--split", "train"],
+            "is not one of 'test', 'validation'",
+        ),
         (["evaluate", "{runs}/average"], "--data"),
         (["export", "{runs}/average", "{runs}"], "already holds files"),
         (["exprot"], "exprot"),

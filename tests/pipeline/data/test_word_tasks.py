@@ -196,7 +196,10 @@ def test_a_file_of_wrong_pieces_is_refused(opened, by_piece, change, expected):
 
 
 def test_what_is_no_file_of_tasks_is_refused(opened, tmp_path):
-    for text, expected in ((None, "no such file; `pipeline tasks"), ("tasks: 3", "Invalid JSON")):
+    for text, expected in (
+        (None, "no such file; make one with pipeline tasks"),
+        ("tasks: 3", "Invalid JSON"),
+    ):
         if text:
             (tmp_path / "tasks.json").write_text(text)
         with pytest.raises(UserError, match=expected):

@@ -123,3 +123,8 @@ def test_more_tasks_than_different_curves_are_refused():
     curves = noisy_curves(np.random.default_rng(0), np.ones((3, 3)), [5, 5, 5], noise=0.0)
     with pytest.raises(UserError, match="--num-tasks 2: only 1 different loss curves"):
         curve_tasks(curves, np.array([5, 5, 5]), 2, seed=0)
+
+
+def test_any_seed_that_masks_can_be_drawn_by_will_do(planted):
+    groups, _, labels, curves = planted
+    assert len(curve_tasks(curves, labels, 3, seed=20_261_122_204_500)) == len(groups)

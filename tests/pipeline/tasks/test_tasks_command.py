@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_prep.durable import sha256_file
 from data_prep.schema import read_manifest
+from pipeline.data.shards import Shards
 from pipeline.data.task_file import read_task_file
+from pipeline.data.word_tasks import read_word_tasks
 
 TINY = Path(__file__).parents[3] / "configs" / "tiny.yaml"
 KEYS = [
@@ -19,9 +22,10 @@ KEYS = [
     *["schedule.total_steps=8", "checkpoint.keep_last=9", "objective.estimator=ema"],
 ]
 MERGE = [
-    *["--merge", "content=verb,noun,adjective,adverb"],
-    *["--merge", "function=determiner,pronoun,preposition,conjunction,interjection"],
+    "content=verb,noun,adjective,adverb",
+    "function=determiner,pronoun,preposition,conjunction,interjection",
 ]
+CURVES = ["--num-tasks", 4, "--num-sequences", 200]
 
 
 class Workplace:
@@ -33,9 +37,9 @@ class Workplace:
     def call(self, *arguments):
         return self._pipeline(*arguments)
 
-    def make(self, name, *way):
+    def make(self, name, way, *arguments):
         """A file of tasks, and what was printed."""
-        made = self.call("tasks", self.shards, "--out", self.folder / name, *way)
+        made = self.call("tasks", way, self.shards, *arguments, "--out", self.folder / name)
         assert made.returncode == 0, made.stderr
         return self.folder / name, made.stdout
 
@@ -65,11 +69,9 @@ def plain(place):
 def made(place, plain):
     """A file of each kind, with what was printed."""
     return {
-        "merge": place.make("merge.json", *MERGE),
-        "random": place.make("random.json", "--random", 3),
-        "loss_curves": place.make(
-            "curves.json", "--loss-curves", plain, "--num-tasks", 4, "--num-sequences", 200
-        ),
+        "merge": place.make("merge.json", "merge", *MERGE),
+        "random": place.make("random.json", "random", "--seed", 3),
+        "loss-curves": place.make("curves.json", "loss-curves", plain, *CURVES),
     }
 
 
@@ -94,8 +96,9 @@ def test_a_file_says_how_it_was_made_and_the_command_what_is_in_it(made, shards,
     assert content.made.settings["seed"] == 3
     assert len(content.assignment.task_of) == read_manifest(shards).vocab_size
     assert "Furthest from a wanted share: 0." in printed
-    found, printed = made["loss_curves"]
+    found, printed = made["loss-curves"]
     content = read_task_file(found)
+    assert content.made.method == "loss-curves"
     assert content.task_names == ["group_1", "group_2", "group_3", "group_4"]
     assert list(content.made.settings["checkpoints"]) == ["2", "4", "6"]
     rows = [line.split() for line in printed.splitlines() if line.strip().startswith("group_")]
@@ -105,14 +108,32 @@ def test_a_file_says_how_it_was_made_and_the_command_what_is_in_it(made, shards,
 
 
 def test_the_same_command_makes_the_same_file(place, made, plain):
-    again, _ = place.make("again.json", "--random", 3)
+    again, _ = place.make("again.json", "random", "--seed", 3)
     assert again.read_bytes() == made["random"][0].read_bytes()
-    way = ["--loss-curves", plain, "--num-tasks", 4, "--num-sequences", 200]
-    again, _ = place.make("again.json", *way)
-    assert again.read_bytes() == made["loss_curves"][0].read_bytes()
+    again, _ = place.make("again.json", "loss-curves", plain, *CURVES)
+    assert again.read_bytes() == made["loss-curves"][0].read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["merge", "random", "loss_curves"])
+def test_random_tasks_are_as_large_as_those_of_another_file(place, made, shards):
+    merged, _ = made["merge"]
+    drawn, _ = place.make("sizes.json", "random", "--sizes-of", merged)
+    content = read_task_file(drawn)
+    assert content.task_names == ["random_1", "random_2"]
+    settings = content.made.settings
+    assert settings["sizes_of"] == ["content", "function"]
+    assert settings["sizes_of_file"] == str(merged)
+    assert settings["sizes_of_sha256"] == sha256_file(merged)
+    opened = Shards(shards)
+    counts = opened.piece_counts()
+    wanted, reached = (
+        read_word_tasks(path, opened).regrouped(counts).sum(axis=1) for path in (merged, drawn)
+    )
+    assert reached == pytest.approx(wanted, abs=0.001 * counts.sum())
+    again, _ = place.make("again.json", "random", "--sizes-of", drawn)
+    assert read_task_file(again).made.settings["sizes_of"] == ["random_1", "random_2"]
+
+
+@pytest.mark.parametrize("kind", ["merge", "random", "loss-curves"])
 def test_training_weighs_the_tasks_of_the_file_and_validation_judges_those_of_the_shards(
     place, made, plain, shards, kind
 ):
@@ -195,30 +216,59 @@ def test_an_excess_objective_that_goes_on_from_another_finds_its_references(plac
     assert "    content: " in (other / "config.yaml").read_text()
 
 
-def test_what_cannot_be_made_is_refused_in_one_line(place, call_pipeline, plain, shards, tmp_path):
+def test_what_cannot_be_made_is_refused_in_one_line(call_pipeline, made, plain, shards, tmp_path):
     (tmp_path / "one" / "checkpoints").mkdir(parents=True)
     shutil.copytree(
         plain / "checkpoints" / "step-00000002", tmp_path / "one" / "checkpoints" / "step-00000002"
     )
     (tmp_path / "folder").mkdir()
-    out = ["--out", tmp_path / "tasks.json"]
-    curves = ["--loss-curves", plain, "--num-tasks", 2]
+    (tmp_path / "file").touch()
+    (tmp_path / "empty.yaml").write_text(f"none: []\nall: [{MERGE[0][8:]},{MERGE[1][9:]}]")
+    (tmp_path / "text.json").write_text("tasks: 3")
+    stranger = json.loads(made["merge"][0].read_text()) | {"tokenizer_sha256": "0" * 64}
+    (tmp_path / "stranger.json").write_text(json.dumps(stranger))
+    written, old = tmp_path / "tasks.json", shutil.copy(made["random"][0], tmp_path / "old.json")
+    out, two = ["--out", written], ["--num-tasks", 2]
     for arguments, expected in (
-        ([shards, *out], "no way to make tasks: give one of --merge, --random, --loss-curves"),
-        ([shards, *out, *MERGE, "--random", 1], "--merge and --random: give one of"),
-        ([shards, *out, "--random", 1, "--num-tasks", 3], "--num-tasks: is for --loss-curves"),
-        ([shards, *out, "--loss-curves", plain], "--num-tasks is missing"),
-        ([shards, *out, "--loss-curves", shards, "--num-tasks", 2], "--loss-curves: "),
-        ([plain, *out, "--random", 1], "name the folder of shards that data_prep wrote"),
-        ([shards, "--out", tmp_path / "folder", "--random", 1], "is a folder; --out names a JSON file"),
-        ([shards, *out, "--loss-curves", tmp_path / "one", "--num-tasks", 2], "has one checkpoint, a curve"),
-        ([shards, *out, "--loss-curves", tmp_path / "no", "--num-tasks", 2], "has no checkpoint, a curve"),
-        ([shards, *out, *curves[:-1], 300], "254"),
+        ([], "no command given"),
+        (["shuffle", shards, *out], "No such command 'shuffle'"),
+        (["merge", shards, *MERGE], "Missing option '--out'"),
+        (["merge", shards, *out], "Missing argument 'TASK=A,B'"),
+        (["merge", shards, *out, MERGE[0]], "interjection of the shards stand in no task; add them to one"),
+        (["merge", shards, *out, f"nsp={MERGE[0][8:]},{MERGE[1][9:]}"], 'but not "nsp" or "untagged"'),
+        (["merge", shards, *out, tmp_path / "empty.yaml"], 'nothing belongs to task "none"'),
+        (["merge", shards, *out, *MERGE, "none="], '"none=" is not of the form task=first,second'),
+        (["random", shards, *out, "--num-tasks", 3], "No such option: --num-tasks"),
+        (["random", shards, *out, "--seed", -1], "'--seed': Input should be greater than or equal to 0"),
+        (["random", plain, *out], "name the folder of shards that data_prep wrote"),
+        (["random", tmp_path / "folder", *out], "manifest.json"),
+        (["random", shards, "--out", tmp_path / "folder"], "folder' is a directory"),
+        (["random", shards, "--out", tmp_path / "file" / "tasks.json"], "--out: "),
+        (["random", shards, *out, "--sizes-of", tmp_path / "no.json"], "no.json' does not exist"),
+        (["random", shards, *out, "--sizes-of", tmp_path / "folder"], "folder' is a directory"),
+        (["random", shards, *out, "--sizes-of", tmp_path / "text.json"], "--sizes-of: "),
+        (["random", shards, *out, "--sizes-of", tmp_path / "stranger.json"], "made for another tokenizer"),
+        (["random", shards, "--out", old, "--sizes-of", old], "is the file of --sizes-of; name another"),
+        (["loss-curves", shards, plain, *out], "Missing option '--num-tasks'"),
+        (["loss-curves", shards, plain, *out, "--num-tasks", 300], "less than or equal to 254"),
+        (["loss-curves", shards, *out, *two], "Missing argument 'RUN'"),
+        (["loss-curves", shards, shards, *out, *two], "holds shards; name a checkpoint"),
+        (["loss-curves", shards, tmp_path / "one", *out, *two], "has one checkpoint, a curve needs"),
+        (["loss-curves", shards, tmp_path / "folder", *out, *two], "has no checkpoint, a curve needs"),
+        (["loss-curves", shards, tmp_path / "no", *out, *two], "no' does not exist"),
     ):
         code, _, said = call_pipeline("tasks", *arguments)
         assert (code, len(said)) == (2, 1), said
         assert expected in said[0]
-    assert not (tmp_path / "tasks.json").exists()
+    assert not written.exists()
+    assert read_task_file(old) == read_task_file(made["random"][0])
+
+
+@pytest.mark.parametrize("way", [[], ["merge"], ["random"], ["loss-curves"]])
+def test_each_way_to_make_tasks_shows_an_example(call_pipeline, way):
+    code, printed, _ = call_pipeline("tasks", *way, "--help")
+    assert code == 0
+    assert f"Example: pipeline tasks {' '.join(way)}" in printed
 
 
 def test_tasks_of_a_file_go_with_random_masking_alone(place, call_pipeline, made, shards):

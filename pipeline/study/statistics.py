@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.optimize import brentq
 
 from pipeline.evaluation import MIN_CLUSTERS
 
@@ -17,6 +18,8 @@ WORST, AVERAGE = "worst", "average"
 _RESAMPLES = 2_000
 _RESAMPLES_AT_ONCE = 100
 _SEED = 0
+_SMALLEST_P = 1e-12
+"""Less is not told apart."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,11 @@ class Resampling:
 
     The runs of an arm and the documents are crossed: each run is scored on each document. Both are drawn with
     replacement, documents C of C, seeds S − 1 of S, which makes the variance of a mean of few right (Rao and
-    Wu 1988). The interval is the difference ± t times the standard deviation over resamples, where t has the
-    degrees of freedom of the part of the variance that seeds, and of that which documents have (Satterthwaite
-    1946): percentiles of so few seeds would be far too narrow.
+    Wu 1988), since percentiles of so few would be far too narrow. The standard error has a part of seeds and
+    one of documents. Each by itself would make an interval of t times its part, with its own degrees of
+    freedom; the interval of both is as wide as the root of the sum of their squares (Zou and Donner 2008).
+    One t for the whole error would be too short where the part of two or three seeds happens to come out
+    small.
     """
 
     def __init__(self, counts: Array, judged: NDArray[np.bool_], num_seeds: int) -> None:
@@ -120,23 +125,29 @@ class Resampling:
         of_documents = drawn.mean(axis=1).var(axis=0, ddof=1)
         rows = np.arange(len(drawn))[:, None]
         of_both = drawn[rows, self._seeds].mean(axis=1).var(axis=0, ddof=1)
+        of_seeds = np.maximum(of_both - of_documents, 0.0)
         return [
-            self._difference(float(estimate), float(both), float(documents))
-            for estimate, both, documents in zip(estimates, of_both, of_documents, strict=True)
+            self._difference(float(estimate), float(seeds), float(documents))
+            for estimate, seeds, documents in zip(estimates, of_seeds, of_documents, strict=True)
         ]
 
-    def _difference(self, value: float, variance: float, of_documents: float) -> Difference:
-        if not math.isfinite(variance):  # a resample has no word of the task
+    def _difference(self, value: float, of_seeds: float, of_documents: float) -> Difference:
+        """Of an estimate with two parts of its variance."""
+        if not math.isfinite(of_seeds + of_documents):  # a resample has no word of the task
             return Difference(value, None, None, None)
-        if variance == 0:
-            return Difference(value, value, value, 0.0 if value else 1.0)
-        of_seeds = max(variance - of_documents, 0.0)
-        spread = of_seeds**2 / (self._num_seeds - 1) + of_documents**2 / (self._num_documents - 1)
-        freedom = variance**2 / spread
-        error = math.sqrt(variance)
-        half = float(stats.t.ppf(0.975, freedom)) * error
-        p = 2 * float(stats.t.sf(abs(value) / error, freedom))
-        return Difference(value, value - half, value + half, p)
+
+        def half(level: float) -> float:
+            """Of the interval that misses as often as `level` says."""
+            of_t = stats.t.isf(level / 2, [self._num_seeds - 1, self._num_documents - 1])
+            return math.sqrt(of_t[0] ** 2 * of_seeds + of_t[1] ** 2 * of_documents)
+
+        if abs(value) <= half(1.0):  # both are 0
+            p = 1.0
+        elif abs(value) >= half(_SMALLEST_P):
+            p = _SMALLEST_P
+        else:
+            p = brentq(lambda level: half(level) - abs(value), _SMALLEST_P, 1.0, xtol=_SMALLEST_P)
+        return Difference(value, value - half(0.05), value + half(0.05), p)
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:

@@ -64,9 +64,10 @@ demo: setup
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir $(DEMO)"
 	@echo "Exported:    $(DEMO)/exported, for transformers' from_pretrained"
 
-# A file of tests stays in one process, since its tests share what is costly to make.
+# A file of tests stays in one process, since its tests share what is costly to make. One process more than there are
+# cores: the tests of clusters and of ranks mostly wait.
 test: lint slurm
-	pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The tests on a real SLURM cluster, all of it on this machine.
 slurm-test: setup slurm

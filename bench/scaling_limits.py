@@ -106,6 +106,7 @@ def _count_sockets(rank: int, world_size: int) -> None:
     opened = _num_sockets() - before
     if rank == 0:
         CONSOLE.print(f"{world_size} ranks: {opened} sockets")
+    dist.barrier()  # one that leaves early would close what another is still opening
     dist.destroy_process_group()
 
 

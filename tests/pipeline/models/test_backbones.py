@@ -33,7 +33,7 @@ def test_a_size_has_the_parameters_that_its_name_claims(backbone, size):
 def test_a_shipped_run_file_builds_the_size_of_its_name(path):
     config = load_config(path, []).model
     claimed = BACKBONES[config.backbone].sizes[config.size].millions
-    assert path.stem in ("tiny", "demo", f"{config.backbone}-{config.size}")
+    assert path.stem in ("tiny", "demo", "study", f"{config.backbone}-{config.size}")
     assert millions_of(config) == pytest.approx(claimed, rel=0.01)
 
 

@@ -1,9 +1,22 @@
 """Study files with mistakes in them: one line that says where, what, and what to do, before anything runs."""
 
+from pathlib import Path
+
 import pytest
 
 from data_prep.errors import UserError
+from pipeline.run_file import load_config
 from pipeline.study.command import load_study
+from pipeline.study.declaration import read_study
+
+SHIPPED = sorted((Path(__file__).parents[3] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_study_can_be_read_as_can_its_run_file(path):
+    study = read_study(path)
+    assert study.name == path.stem
+    load_config(study.run_file, [])
 
 
 def refusal(study):

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.theory.pretraining import DIMENSIONS, NOISY, OUTVOTED, converged_samples
 from pipeline.theory.proposition_5_3 import descent, distances, paths, random_risk, steepest_paths
-from pipeline.theory.theorem_5_4 import Curve, experiments, moved, sample_bound
+from pipeline.theory.theorem_5_4 import Curve, experiments, moved, sample_bound, squared_error_bound
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,19 @@ def test_the_sample_bound_goes_with_the_square_of_radius_over_excess():
     assert sample_bound(3.0, 0.1) == pytest.approx(9 * sample_bound(1.0, 0.1))
     assert sample_bound(1.0, 0.1) == pytest.approx(4 * sample_bound(1.0, 0.2))
     assert sample_bound(1.0, 2.0, failure=math.exp(-2)) == pytest.approx(9)
+
+
+@pytest.mark.parametrize("curvature", [1.0, 8.0])
+def test_the_bound_of_squared_errors_takes_a_slope_and_a_length_that_nothing_in_the_ball_exceeds(curvature):
+    start_excess, random = 0.7, np.random.default_rng(0)
+    features = random.normal(size=(20_000, DIMENSIONS))
+    features *= np.sqrt(curvature * DIMENSIONS) / np.linalg.norm(features, axis=1, keepdims=True)
+    assert features.T @ features / len(features) == pytest.approx(curvature * np.eye(DIMENSIONS), abs=0.4)
+    radius = math.sqrt(2 * start_excess / curvature)
+    away = 2 * radius * features[0] / np.linalg.norm(features[0])  # θ − θ*, both on the edge of the ball
+    slopes, lengths = np.abs(features @ away), np.linalg.norm(features, axis=1)
+    expected = sample_bound(radius, 0.1, lipschitz=slopes.max(), feature_norm=lengths.max())
+    assert squared_error_bound(start_excess, 0.1) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("radius", [0.5, 1.0])

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.study.comparison import Comparison
+from pipeline.study.plots import has_few_arms
 from pipeline.study.result import Scores
 from pipeline.study.runs import Study
 from pipeline.study.statistics import AVERAGE, WORST, Difference
@@ -39,6 +40,7 @@ def render_page(
         config=study.config,
         comparison=comparison,
         findings=findings(comparison),
+        has_few_arms=has_few_arms(comparison),
         tables=tables,
         pictures={name: _embedded(path) for name, path in plots.items()},
         masks=scores.mask_sha256,

@@ -171,4 +171,8 @@ class ObjectiveConfig(Section):
                 "gradnorm compares gradients in the masked-word head, where nsp=task has none; set nsp to "
                 "auxiliary or off"
             )
+        if self.nsp == "task" and self.tasks is not None and "nsp" not in self.tasks:
+            raise ValueError(
+                "nsp=task, but tasks does not name nsp; add nsp to objective.tasks, or set objective.nsp=off"
+            )
         return self

@@ -124,6 +124,11 @@ def test_a_rule_takes_what_it_reads(run_file):
         (MINIMAL, ["objective.name=static"], ["static needs weights"]),
         (MINIMAL, ["objective.name=static", "objective.weights={noun: 0}"], ["at least one above 0"]),
         (MINIMAL, ["objective.name=excess"], ["excess needs a reference"]),
+        (
+            MINIMAL,
+            ["objective.nsp=task", "objective.tasks=[noun]"],
+            ["nsp=task, but tasks does not name nsp", "add nsp to objective.tasks, or set objective.nsp=off"],
+        ),
         (MINIMAL, ["objective.start_name=average"], ["start_name is for a start_step above 0"]),
         (MINIMAL, ["objective.start_step=5"], ["objective.start_step is 5, steps is 5: minimax would never"]),
         (

@@ -208,7 +208,10 @@ def study(
     part: Annotated[int | None, typer.Option(min=0, help="Do only this part of --num-parts.")] = None,
     num_parts: Annotated[int, typer.Option(min=1, help="Parts that share the work.")] = 1,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Only print the parts that are not done: 0,3,7.")
+        bool,
+        typer.Option(
+            "--missing", help="Only print the parts that are not done, 0,3,7; nothing on stdout if all are."
+        ),
     ] = False,
 ) -> None:
     """Train what a study file compares, seed by seed, score it on the same held-out words, and report.

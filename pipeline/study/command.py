@@ -25,8 +25,15 @@ def load_study(source: Path, folder: Path) -> Study:
 
 
 def print_missing(study: Study, num_parts: int) -> None:
-    """Print the parts that have something to do, as sbatch --array takes them; nothing if none has."""
-    print(",".join(map(str, missing_parts(study, num_parts))))
+    """Print the parts that have something to do, as sbatch --array takes them.
+
+    If none has, say so on stderr, which no script reads.
+    """
+    parts = missing_parts(study, num_parts)
+    if parts:
+        print(",".join(map(str, parts)))
+    else:
+        print(f"pipeline study: nothing is missing in {study.folder}", file=sys.stderr)
 
 
 def run_study(study: Study, num_jobs: int, part: int | None, num_parts: int) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import UserError
+from data_prep.schema import read_manifest
 from pipeline.config import RunConfig
 from pipeline.engine.estimator import with_estimator
 from pipeline.engine.resume import keys_that_must_agree
@@ -24,7 +25,7 @@ def plan_study(config: StudyConfig, folder: Path, source: Path) -> Study:
     """All runs of a study below `folder`; `source` is the study file, for messages.
 
     Raises:
-        UserError: settings that no run may have, or an arm that cannot go on from its trunk.
+        UserError: settings that no run may have, an arm that cannot go on from its trunk, or no shards.
     """
     planner = _Planner(config, folder, source)
     runs = [planner.arm_run(arm, seed) for arm in config.arms for seed in config.seeds]
@@ -32,6 +33,8 @@ def plan_study(config: StudyConfig, folder: Path, source: Path) -> Study:
         refuse_wrong_paths(run.config)
         _refuse_another_trunk(run, source)
     data = config.evaluation.data or runs[0].config.data.path
+    _refuse_what_is_not_prepared({run.config.data.path for run in runs}, f"{source}: data.path")
+    _refuse_what_is_not_prepared({data}, f"{source}: evaluation.data")
     if not any(arm.equal_compute for arm in config.arms.values()):
         return Study(config, folder, data, runs)
     num_steps = _steps_at_equal_compute(config, runs)
@@ -47,6 +50,15 @@ def _steps_at_equal_compute(config: StudyConfig, runs: list[ArmRun]) -> dict[str
     reference = next(run for run in runs if run.method == config.baselines[0])
     budget = counter.of_run(reference)
     return {run.arm: counter.steps_within(budget, run) for run in runs[:: len(config.seeds)]}
+
+
+def _refuse_what_is_not_prepared(folders: set[Path], place: str) -> None:
+    """Raise UserError where a folder that the study names in `place` holds no shards, or altered ones."""
+    for folder in folders:
+        try:
+            read_manifest(folder)
+        except UserError as error:
+            raise UserError(f"{place}: {error}, or name other shards there") from error
 
 
 def _refuse_another_trunk(run: ArmRun, source: Path) -> None:

@@ -135,6 +135,10 @@ class Workers:
         try:
             yield
         finally:
+            if self._active:
+                number = len(self._active)
+                what = "1 run saves its state" if number == 1 else f"{number} runs save their state"
+                self._console.print(f"stopping: {what}; Ctrl-C again to stop at once")
             for active in self._active:
                 active.process.terminate()
             last_moment = time.monotonic() + _SECONDS_TO_SAVE

@@ -136,6 +136,22 @@ def test_a_run_of_unknown_origin_is_refused(copied):
     assert "no run of this study" in said
 
 
+@pytest.mark.parametrize(
+    "section, key", [("overrides", "data.path"), ("evaluation", "data"), ("arms", "data.path")]
+)
+def test_without_shards_a_study_is_refused_and_writes_nothing(study, section, key):
+    place = study.content["arms"]["average"]["overrides"] if section == "arms" else study.content[section]
+    place[key] = str(study.folder / "nowhere")
+    study.write()
+    for options in ((), ("--missing",)):
+        code, said = study.run(*options)
+        assert code == 2
+        assert said.count("\n") == 1
+        assert f"{study.folder}/nowhere: no manifest.json; make the shards first: data_prep text" in said
+        assert f"{'evaluation.data' if section == 'evaluation' else 'data.path'}: " in said
+    assert list(study.folder.iterdir()) == [study.source]
+
+
 def test_altered_results_are_refused(copied):
     sums = copied.folder / "out" / "runs" / "average" / "seed-0" / "held_out.safetensors"
     content = bytearray(sums.read_bytes())
@@ -147,7 +163,9 @@ def test_altered_results_are_refused(copied):
 
 
 def test_missing_parts_are_those_without_results(copied):
-    assert copied.run("--missing", "--num-parts", "2") == (0, "\n")
+    stdout, stderr = copied.start("--missing", "--num-parts", "2").communicate(timeout=600)
+    assert stdout == ""
+    assert "nothing is missing" in stderr
     (copied.folder / "out" / "runs" / "minimax" / "seed-1" / "result.json").unlink()
     code, said = copied.run("--missing", "--num-parts", "4")
     assert code == 0
@@ -196,6 +214,16 @@ def test_at_the_end_of_a_jobs_time_a_study_saves_asks_to_be_started_again_and_go
     )
     of_run = [row for row in rows(complete.folder / "out" / "results.csv") if row["arm"] == "average"]
     assert rows(study.folder / "out" / "results.csv") == [row for row in of_run if row["seed"] == "0"]
+
+
+def test_a_study_that_is_interrupted_says_what_it_waits_for(study):
+    process = study.start("--jobs", "2")
+    wait_for(lambda: len(list(study.folder.rglob("metrics.jsonl"))) == 2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "stopping: 2 runs save their state; Ctrl-C again to stop at once\n" in said
+    assert processes_of(study.folder) == []
 
 
 @pytest.mark.slow

@@ -71,4 +71,7 @@ def test_parts_are_run_and_reported_and_what_is_done_is_not_submitted_again(
     cluster.wait_for_job(last, "COMPLETED", timeout_s=480)
     assert (submit_dir / "out" / "report.html").is_file()
     again = submit_study("--dry-run").stderr.splitlines()
-    assert again == ["sbatch --array=0 slurm/study.sh last study.yaml out"]
+    assert again == [
+        "pipeline study: nothing is missing in out",
+        "sbatch --array=0 slurm/study.sh last study.yaml out",
+    ]

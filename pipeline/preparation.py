@@ -24,7 +24,7 @@ from pipeline.models.text import TextModel
 from pipeline.models.warm_start import load_folder
 from pipeline.objectives import build_objective
 from pipeline.plan.text_case import flops_per_token
-from pipeline.references import with_references
+from pipeline.references import with_losses, with_references
 
 
 def prepare(config: RunConfig) -> Job:
@@ -49,7 +49,7 @@ def prepare(config: RunConfig) -> Job:
     # The losses alone: in all else the ranks are yet to be asked whether they agree.
     references = on_rank_zero(place, lambda: with_objective(config, data, start).objective.reference_losses)
     return Job(
-        config=_with_references(config, references),
+        config=with_losses(config, references),
         ds_settings=ds_settings,
         data=data,
         model=model,
@@ -81,12 +81,7 @@ def with_objective(config: RunConfig, data: TextData, start: Path | None) -> Run
     own_start = start if start and is_checkpoint_of(config.run_dir, start) else None
     objective = with_references(config.objective, data.shards, data.word_tasks, own_start)
     build_objective(objective, data.terms.tasks, config.num_planned_steps)
-    return _with_references(config, objective.reference_losses)
-
-
-def _with_references(config: RunConfig, losses: dict[str, float] | None) -> RunConfig:
-    objective = config.objective.model_copy(update={"reference_losses": losses})
-    return config.model_copy(update={"objective": objective})
+    return with_losses(config, objective.reference_losses)
 
 
 def _fresh_model(

@@ -7,7 +7,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import UserError
-from pipeline.config import ObjectiveConfig
+from pipeline.config import ObjectiveConfig, RunConfig
 from pipeline.config.objective import NonNegative
 from pipeline.data.shards import Shards
 from pipeline.data.unigram import unigram_entropies
@@ -54,6 +54,12 @@ def read_references(path: Path, *, of_shard_tasks: bool) -> dict[str, float]:
         return _LOSSES.validate_python(_read(path, of_shard_tasks))
     except ValidationError as error:
         raise UserError(f"objective.reference {path}: not a map from task to nats") from error
+
+
+def with_losses(config: RunConfig, losses: dict[str, float] | None) -> RunConfig:
+    """The run file with these references, which nothing reads a second time."""
+    objective = config.objective.model_copy(update={"reference_losses": losses})
+    return config.model_copy(update={"objective": objective})
 
 
 def _read(path: Path, of_shard_tasks: bool) -> Any:

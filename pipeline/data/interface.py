@@ -32,6 +32,11 @@ class LossTerms:
         )
 
     @property
+    def task_indices(self) -> list[int]:
+        """Where the tasks stand among the M terms."""
+        return [index for index, weight in enumerate(self.fixed_weights) if weight is None]
+
+    @property
     def is_task(self) -> Tensor:
         """[M] bool."""
         return torch.tensor([weight is None for weight in self.fixed_weights])

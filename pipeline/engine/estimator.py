@@ -47,6 +47,8 @@ class CoefficientRule:
         self._objective = objective.to(device)
         self.estimator = estimator
         self._decay = ema_decay
+        self.tasks = terms.task_indices
+        """Which of the M terms are the T tasks."""
         self._is_task = terms.is_task.to(device)
         self._is_untasked = terms.is_untasked.to(device)
         self._fixed = terms.fixed.to(device, torch.float64)
@@ -86,11 +88,6 @@ class CoefficientRule:
     def needs_gradients(self) -> bool:
         """Whether `after_step` is to see the gradient norms of the tasks."""
         return GRADIENTS in self._objective.needs
-
-    @property
-    def tasks(self) -> list[int]:
-        """Which of the M terms are the T tasks."""
-        return self._is_task.nonzero().flatten().tolist()
 
     def coefficients(self, step: int, sums: Tensor | None, counts: Tensor, step_counts: Tensor) -> Tensor:
         """[M] coefficients, from the global sums and counts [M] that the estimator calls for.

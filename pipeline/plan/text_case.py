@@ -106,5 +106,5 @@ def _case(
         network.set_output_embeddings(LossShapes(network.get_output_embeddings(), keep_logits=keep_logits))
         return model, text_inputs(num_sequences, recipe.sequence_length, num_masked)
 
-    tasks = tuple(term for term, weight in enumerate(terms.fixed_weights) if weight is None)
+    tasks = tuple(terms.task_indices)
     return PlannedCase(recipe.sequence_length, tokens, num_masked, groups, tasks, make)

@@ -11,7 +11,7 @@ from pipeline.config import RunConfig
 from pipeline.engine.estimator import with_estimator
 from pipeline.engine.resume import keys_that_must_agree
 from pipeline.paths import refuse_wrong_paths
-from pipeline.references import read_references
+from pipeline.references import read_references, with_losses
 from pipeline.run_file import load_config
 from pipeline.study.compute import FlopCounter
 from pipeline.study.declaration import StudyConfig
@@ -135,5 +135,4 @@ def _with_references(config: RunConfig) -> RunConfig:
     if not isinstance(objective.reference, Path) or objective.reference_losses is not None:
         return config
     losses = read_references(objective.reference, of_shard_tasks=config.data.tasks is None)
-    found = {"reference_losses": losses}
-    return config.model_copy(update={"objective": objective.model_copy(update=found)})
+    return with_losses(config, losses)
